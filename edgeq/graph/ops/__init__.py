@@ -1,0 +1,15 @@
+"""The table of ops: one function per ONNX op, one file per family.
+
+An op is a plain function of tensors. Its positional parameters are the ONNX inputs in order (None for an omitted one),
+its keyword-only parameters the ONNX attributes by name with the standard's defaults. It may also ask for ``opset`` or
+``outputs`` (how many outputs the node has) by naming a keyword-only parameter so. It returns a tensor, or a tuple if
+the node has several outputs.
+"""
+
+from edgeq.graph.ops.op import Op
+
+FAMILIES: tuple[dict[tuple[str, str], Op], ...] = ()
+
+OPS: dict[tuple[str, str], Op] = {key: op for family in FAMILIES for key, op in family.items()}
+
+__all__ = ["OPS", "Op"]

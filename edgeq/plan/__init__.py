@@ -1,0 +1,1 @@
+"""Number formats, scales and zero points, and what is integer and why: the frozen truth that all else reads."""

@@ -1,0 +1,136 @@
+"""The affine grid of one tensor, and a constant on it.
+
+    real = scale * (code - zero_point),   code in [qmin, qmax]
+
+as the ONNX QuantizeLinear and the LiteRT quantization specifications define it (round half to even). Codes are signed
+everywhere in edgeq: an exporter that needs uint8 shifts code and zero point by 128, which is the same real grid.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import PlanError
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """The grid of one tensor.
+
+    Attributes:
+        scale: float32, shape () for per-tensor or (channels,) for per-channel.
+        zero_point: int64, same shape as scale.
+        bits: width of a code, 2 to 16 (32 for a bias).
+        axis: the channel axis of the tensor, or None for per-tensor.
+        narrow: codes stop at -(2^(bits-1) - 1), so that the grid is symmetric (weights of LiteRT).
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    bits: int
+    axis: int | None = None
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int64:
+            raise PlanError(f"a scale is float32 and a zero point int64, not {self.scale.dtype}, {self.zero_point.dtype}")
+        if self.scale.shape != self.zero_point.shape or self.scale.ndim != (self.axis is not None):
+            raise PlanError(
+                f"scale {self.scale.shape} and zero point {self.zero_point.shape} do not fit axis {self.axis}"
+            )
+        if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise PlanError("a scale is not finite and positive")
+        if (self.zero_point < self.qmin).any() or (self.zero_point > self.qmax).any():
+            raise PlanError(f"a zero point is outside [{self.qmin}, {self.qmax}]")
+
+    @property
+    def qmin(self) -> int:
+        """The smallest code."""
+        return -(2 ** (self.bits - 1)) + int(self.narrow)
+
+    @property
+    def qmax(self) -> int:
+        """The largest code."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    def broadcast(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Scale and zero point shaped to broadcast against a tensor of that rank."""
+        if self.axis is None:
+            return self.scale, self.zero_point
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+    def quantize(self, real: FloatArray) -> IntArray:
+        """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
+        scale, zero_point = self.broadcast(real.ndim)
+        codes = np.rint(real.astype(np.float32) / scale).astype(np.float64) + zero_point
+        return np.clip(codes, self.qmin, self.qmax).astype(np.int64)
+
+    def dequantize(self, codes: IntArray) -> npt.NDArray[np.float32]:
+        """Real values (float32) of codes."""
+        scale, zero_point = self.broadcast(codes.ndim)
+        result: npt.NDArray[np.float32] = (codes.astype(np.int64) - zero_point).astype(np.float32) * scale
+        return result
+
+    def same_grid(self, other: "Quantization") -> bool:
+        """Whether both describe the same real numbers with the same codes."""
+        return (
+            self.bits == other.bits
+            and self.axis == other.axis
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+
+def per_tensor(scale: float | np.floating, zero_point: int, bits: int = 8, *, narrow: bool = False) -> Quantization:
+    """A per-tensor grid from plain numbers."""
+    return Quantization(np.float32(scale).reshape(()), np.int64(zero_point).reshape(()), bits, None, narrow)
+
+
+def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = False) -> Quantization:
+    """The per-tensor grid whose codes cover [low, high] and hold zero exactly.
+
+    Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, scale = max(|low|, |high|) / (2^(bits-1) - 1),
+    narrow, as LiteRT's int16 activations demand. A range without extent gets a scale of 1 / (2^(bits-1) - 1).
+    """
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    if not np.isfinite([low, high]).all():
+        raise PlanError(f"the range [{low}, {high}] is not finite")
+    qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    if symmetric:
+        return per_tensor(_positive(max(-low, high) / qmax, qmax), 0, bits, narrow=True)
+    scale = np.float32(_positive((high - low) / (qmax - qmin), qmax))
+    zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
+    return per_tensor(scale, zero_point, bits)
+
+
+def _positive(scale: float, qmax: int) -> float:
+    # Below float32's smallest normal number a scale would flush to zero in some kernels.
+    return scale if scale >= float(np.finfo(np.float32).tiny) else 1.0 / qmax
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedConstant:
+    """A constant tensor as integer codes on its grid (a weight, a bias, or a constant operand)."""
+
+    codes: IntArray
+    quantization: Quantization
+
+    def __post_init__(self) -> None:
+        if not np.issubdtype(self.codes.dtype, np.integer):
+            raise PlanError(f"codes are integers, not {self.codes.dtype}")
+        axis = self.quantization.axis
+        if axis is not None and self.quantization.scale.shape != (self.codes.shape[axis],):
+            raise PlanError(f"{self.quantization.scale.shape[0]} scales for {self.codes.shape[axis]} channels")
+        if self.codes.size and (self.codes.min() < self.quantization.qmin or self.codes.max() > self.quantization.qmax):
+            raise PlanError(f"a code is outside [{self.quantization.qmin}, {self.quantization.qmax}]")
+
+    @property
+    def real(self) -> npt.NDArray[np.float32]:
+        """The real values the codes stand for."""
+        return self.quantization.dequantize(self.codes)
