@@ -1,0 +1,30 @@
+"""Clean-up of a graph: each pass is one file and one function ``Graph -> Graph``; the order is this tuple."""
+
+from collections.abc import Callable
+
+from edgeq.graph.graph import Graph
+from edgeq.graph.passes.canonicalize import canonicalize
+from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
+from edgeq.graph.passes.fold_constants import fold_constants
+from edgeq.graph.passes.keep_module_paths import keep_module_paths
+from edgeq.graph.passes.name_everything import name_everything
+from edgeq.graph.passes.remove_dead import remove_dead
+
+PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    keep_module_paths,
+    canonicalize,
+    fold_constants,
+    fold_batchnorm,
+    remove_dead,
+    name_everything,
+)
+
+
+def clean(graph: Graph) -> Graph:
+    """The graph in canonical form: all passes in order."""
+    for graph_pass in PASSES:
+        graph = graph_pass(graph)
+    return graph
+
+
+__all__ = ["PASSES", "clean"]
