@@ -6,9 +6,40 @@ its keyword-only parameters the ONNX attributes by name with the standard's defa
 the node has several outputs.
 """
 
+from edgeq.graph.ops import (
+    activation,
+    arithmetic,
+    convolution,
+    gathering,
+    generation,
+    logic,
+    matrix,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+    slicing,
+    softmax,
+    trigonometry,
+)
 from edgeq.graph.ops.op import Op
 
-FAMILIES: tuple[dict[tuple[str, str], Op], ...] = ()
+FAMILIES: tuple[dict[tuple[str, str], Op], ...] = (
+    convolution.OPS,
+    matrix.OPS,
+    arithmetic.OPS,
+    trigonometry.OPS,
+    activation.OPS,
+    logic.OPS,
+    pooling.OPS,
+    reduction.OPS,
+    normalization.OPS,
+    softmax.OPS,
+    shape.OPS,
+    slicing.OPS,
+    gathering.OPS,
+    generation.OPS,
+)
 
 OPS: dict[tuple[str, str], Op] = {key: op for family in FAMILIES for key, op in family.items()}
 

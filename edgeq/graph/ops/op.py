@@ -27,4 +27,3 @@ def ints(values: Ints) -> list[int]:
     """A shape-like argument as a list of Python integers."""
     flat = values.reshape(-1).tolist() if isinstance(values, torch.Tensor) else values
     return [int(v) for v in flat]
-

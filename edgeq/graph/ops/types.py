@@ -1,0 +1,66 @@
+"""ONNX element types as torch types."""
+
+import torch
+from torch import Tensor
+
+from edgeq.errors import UnsupportedOpError
+
+#: ONNX TensorProto.DataType number -> torch type. Types below a byte are held in a byte.
+TORCH_TYPES: dict[int, torch.dtype] = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    4: torch.uint16,
+    5: torch.int16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    12: torch.uint32,
+    13: torch.uint64,
+    16: torch.bfloat16,
+    17: torch.float8_e4m3fn,
+    18: torch.float8_e4m3fnuz,
+    19: torch.float8_e5m2,
+    20: torch.float8_e5m2fnuz,
+    21: torch.uint8,
+    22: torch.int8,
+    25: torch.uint8,
+    26: torch.int8,
+}
+
+#: ONNX number of a type below a byte -> (lowest, highest) value.
+SUB_BYTE: dict[int, tuple[int, int]] = {21: (0, 15), 22: (-8, 7), 25: (0, 3), 26: (-2, 1)}
+_FLOAT8 = (17, 18, 19, 20)
+
+
+def torch_type(number: int) -> torch.dtype:
+    """The torch type of an ONNX element type.
+
+    Raises:
+        UnsupportedOpError: strings, complex numbers and 4-bit floats.
+    """
+    if number not in TORCH_TYPES:
+        raise UnsupportedOpError(f"ONNX element type {number} is not executed; cast to a number type that torch has")
+    return TORCH_TYPES[number]
+
+
+def convert(x: Tensor, number: int, saturate: bool = True) -> Tensor:
+    """x in an ONNX element type; 8-bit floats are rounded to their grid and widened to float32."""
+    target = torch_type(number)
+    if number in _FLOAT8:
+        return _to_float8(x, target, saturate)
+    if number in SUB_BYTE:
+        low, high = SUB_BYTE[number]
+        whole = x.to(torch.int64)
+        return ((whole - low) % (high - low + 1) + low).to(target)
+    return x.to(target)
+
+
+def _to_float8(x: Tensor, target: torch.dtype, saturate: bool) -> Tensor:
+    values = x.to(torch.float32)
+    if saturate:
+        highest = torch.finfo(target).max
+        values = torch.where(values.isnan(), values, values.clamp(-highest, highest))
+    return values.to(target).to(torch.float32)
