@@ -7,7 +7,9 @@ from edgeq.graph.passes.canonicalize import canonicalize
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_constants import fold_constants
 from edgeq.graph.passes.keep_module_paths import keep_module_paths
+from edgeq.graph.passes.merge_slices import merge_slices
 from edgeq.graph.passes.name_everything import name_everything
+from edgeq.graph.passes.pool_from_mean import pool_from_mean
 from edgeq.graph.passes.remove_dead import remove_dead
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
@@ -15,6 +17,8 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     canonicalize,
     fold_constants,
     fold_batchnorm,
+    merge_slices,
+    pool_from_mean,
     remove_dead,
     name_everything,
 )

@@ -1,6 +1,6 @@
 """BatchNormalization in inference mode is a scale and a shift: folded into the convolution or Gemm before it.
 
-    w' = w * gamma / sqrt(var + eps),   b' = (b - mean) * gamma / sqrt(var + eps) + beta
+w' = w * gamma / sqrt(var + eps),   b' = (b - mean) * gamma / sqrt(var + eps) + beta
 """
 
 from typing import Any

@@ -1,0 +1,38 @@
+"""How each op behaves under quantization, in both runtimes' integer kernels: the table behind the rules."""
+
+from edgeq.plan.quantization import Quantization, per_tensor
+
+#: Ops with a weight: codes x codes into an int32 accumulator, requantized once.
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+#: Ops whose output shares the input's grid: they move, select or compare codes (or, the average, stay within them).
+SAME_GRID = frozenset(
+    {
+        "AveragePool", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "ReduceMax", "ReduceMin",
+        "Relu", "Clip", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+
+#: Ops on two tensors, each on its own grid; either may be a constant.
+ELEMENTWISE = frozenset({"Add", "Sub", "Mul"})
+
+#: Ops with one input and an output grid of their own.
+RESCALING = frozenset(
+    {"GlobalAveragePool", "ReduceMean", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Gelu", "PRelu", "Identity"}
+)
+
+#: Ops whose output grid LiteRT prescribes: 8 bits -> grid, 16 bits -> grid.
+FIXED: dict[str, dict[int, Quantization]] = {
+    "Softmax": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
+    "Sigmoid": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
+    "Tanh": {8: per_tensor(1 / 128, 0), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
+}
+
+#: Everything that can compute on codes.
+INTEGER = WEIGHTED | SAME_GRID | ELEMENTWISE | RESCALING | frozenset(FIXED)
+
+#: Activations that a runtime fuses into the op before them.
+FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})
+
+#: Ops that an activation is fused into.
+FUSES_ACTIVATION = WEIGHTED | ELEMENTWISE

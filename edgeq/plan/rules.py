@@ -1,0 +1,193 @@
+"""Decide what is integer and why, and which values must share a grid: graph + bits + device rules -> skeleton.
+
+The rules are the strictest of the chosen runtimes, so that one plan serves every file (see ``edgeq.plan.ops``):
+equal grids through concat, pool, reshape and pad; the grids that LiteRT prescribes for softmax, sigmoid and tanh.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from edgeq.errors import PlanError
+from edgeq.graph.graph import Graph
+from edgeq.plan.bits import FLOAT, Bits
+from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, SAME_GRID, WEIGHTED
+from edgeq.plan.plan import Skeleton, Unit
+from edgeq.plan.quantization import Quantization
+from edgeq.plan.units import group
+
+_SMALLEST_FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user and the devices ask of the plan.
+
+    Attributes:
+        bits: the format of every unit that has no override.
+        overrides: (glob, bits): the last match on a module path, node or value name wins.
+        per_channel: a scale per output channel of a weight.
+        symmetric: activations with zero point 0.
+    """
+
+    bits: Bits = field(default_factory=lambda: Bits(8, 8))
+    overrides: Sequence[tuple[str, Bits]] = ()
+    per_channel: bool = True
+    symmetric: bool = False
+
+
+def decide(graph: Graph, request: Request) -> Skeleton:
+    """The skeleton of the plan.
+
+    Raises:
+        PlanError: an override matches nothing.
+    """
+    units = group(graph)
+    bits = _bits_by_unit(units, request)
+    decided = _decide_units(graph, units, bits)
+    bits = {unit.name: bits[unit.name] if unit.integer or bits[unit.name].activations is None else FLOAT for unit in decided}
+    groups = _groups(graph, decided)
+    return Skeleton(
+        units=decided,
+        bits=bits,
+        groups=groups,
+        fixed=_fixed(decided, groups, bits),
+        clamps=_clamps(decided, groups),
+        per_channel=request.per_channel,
+        symmetric=request.symmetric,
+    )
+
+
+def matches(unit: Unit, pattern: str) -> bool:
+    """Whether a glob names a unit, by its module path (or one inside), node names or output values."""
+    candidates = [unit.name, *unit.nodes, *unit.outputs, unit.module]
+    return any(fnmatchcase(candidate, pattern) for candidate in candidates if candidate)
+
+
+def _bits_by_unit(units: tuple[Unit, ...], request: Request) -> dict[str, Bits]:
+    bits = dict.fromkeys((unit.name for unit in units), request.bits)
+    for pattern, override in request.overrides:
+        chosen = [unit.name for unit in units if matches(unit, pattern)]
+        if not chosen:
+            known = ", ".join(sorted({unit.module or unit.name for unit in units if unit.op in WEIGHTED})[:6])
+            raise PlanError(f"{pattern!r} matches no layer; layers are for example {known}")
+        bits.update(dict.fromkeys(chosen, override))
+    return bits
+
+
+def _decide_units(graph: Graph, units: tuple[Unit, ...], bits: Mapping[str, Bits]) -> tuple[Unit, ...]:
+    wants: dict[str, Unit] = {}
+    quantized: set[str] = set()
+    for unit in units:
+        reason = _why_float(graph, unit, bits[unit.name])
+        if not reason and unit.weight is None and not (set(unit.inputs) & quantized):
+            reason = "" if _feeds_weights(graph, unit) else "nothing before it is integer"
+        wants[unit.name] = decided = replace(unit, integer=not reason, reason=reason or f"integer {bits[unit.name]}")
+        if decided.integer:
+            quantized.update(unit.outputs)
+    return tuple(wants[unit.name] for unit in units)
+
+
+def _feeds_weights(graph: Graph, unit: Unit) -> bool:
+    # A pad, reshape or transpose of the input before the first convolution belongs to the integer part.
+    return unit.op in SAME_GRID and all(
+        any(reader.op_type in WEIGHTED for reader in graph.consumers(value)) for value in unit.outputs
+    )
+
+
+def _why_float(graph: Graph, unit: Unit, bits: Bits) -> str:
+    """The reason why a unit cannot be integer, or ""."""
+    if bits == FLOAT:
+        return "left in float as asked"
+    if bits.activations is None:
+        return f"weight-only {bits}" if unit.weight is not None else "weight-only quantization keeps activations in float"
+    if any(not _is_float(graph, value) for value in (*unit.inputs, *unit.outputs)):
+        return "computes shapes or indices"
+    if unit.op not in INTEGER:
+        return f"{unit.op} has no integer kernel in ONNX Runtime or LiteRT"
+    if unit.op in WEIGHTED and unit.weight is None and unit.op != "MatMul":
+        return f"{unit.op} has weights that are not constant, or alpha, beta or transA that no integer kernel takes"
+    if unit.op in ELEMENTWISE and all(graph.constant(value) is not None for value in unit.inputs):
+        return "computes on constants"
+    return _why_float_form(graph, unit)
+
+
+def _why_float_form(graph: Graph, unit: Unit) -> str:
+    node = graph.node(unit.name)
+    if unit.op == "Pad" and node.attributes.get_string("mode", "constant") != "constant":
+        return "only constant padding has an integer kernel"
+    if unit.op == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        fill = graph.constant(node.inputs[2])
+        if fill is None or float(np.asarray(fill).reshape(())) != 0.0:
+            return "only padding with zero has an integer kernel"
+    if unit.op == "Clip" and unit.clamp is None:
+        return "the bounds of Clip are computed"
+    if unit.op == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
+        return "cubic resizing has no integer kernel"
+    return ""
+
+
+def _is_float(graph: Graph, value_name: str) -> bool:
+    dtype = graph.value(value_name).dtype
+    return dtype is None or dtype.name in _SMALLEST_FLOATS
+
+
+def _groups(graph: Graph, units: tuple[Unit, ...]) -> dict[str, str]:
+    """Union-find over the quantized values: same-grid units tie their inputs and outputs."""
+    parent: dict[str, str] = {}
+
+    def find(value: str) -> str:
+        parent.setdefault(value, value)
+        while parent[value] != value:
+            parent[value] = parent[parent[value]]
+            value = parent[value]
+        return value
+
+    for unit in units:
+        if not unit.integer:
+            continue
+        tensors = [v for v in (*unit.inputs, *unit.outputs) if graph.constant(v) is None]
+        for value in tensors:
+            find(value)
+        if unit.op in SAME_GRID:
+            for value in tensors[1:]:
+                parent[find(value)] = find(tensors[0])
+    return {value: find(value) for value in parent}
+
+
+def _fixed(units: tuple[Unit, ...], groups: Mapping[str, str], bits: Mapping[str, Bits]) -> dict[str, Quantization]:
+    fixed: dict[str, Quantization] = {}
+    for unit in units:
+        if unit.integer and unit.op in FIXED:
+            width = 16 if bits[unit.name].activations == 16 else 8
+            fixed[groups[unit.outputs[0]]] = FIXED[unit.op][width]
+    return fixed
+
+
+def _clamps(units: tuple[Unit, ...], groups: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Bounds of a group's range: where every value in it that is not merely passed on comes out of a clamp."""
+    bounds: dict[str, list[tuple[float, float] | None]] = {}
+    made = {value for unit in units if unit.integer for value in unit.outputs}
+    for unit in units:
+        for value in unit.outputs if unit.integer else ():
+            if unit.op not in SAME_GRID:
+                bounds.setdefault(groups[value], []).append(unit.clamp)
+    for value, representative in groups.items():
+        if value not in made:
+            bounds.setdefault(representative, []).append(None)
+    result = {}
+    for representative, found in bounds.items():
+        known = [bound for bound in found if bound is not None]
+        if known and len(known) == len(found):
+            result[representative] = (min(low for low, _ in known), max(high for _, high in known))
+    return result
+
+
+def unit_of_value(units: Sequence[Unit], value: str) -> Unit | None:
+    """The unit that makes a value, or None for an input of the graph."""
+    return next((unit for unit in units if value in unit.outputs), None)
+
+
+__all__ = ["Request", "decide", "matches", "unit_of_value"]
