@@ -60,17 +60,22 @@ class _Constants:
 
     def __init__(self, graph: Graph, root: nn.Module, fx_graph: fx.Graph, built: dict[ir.Value, fx.Node]) -> None:
         self.graph, self.root, self.fx_graph, self.built = graph, root, fx_graph, built
+        self.count = 0
 
     def tensor(self, value: ir.Value) -> fx.Node:
         if value not in self.built:
             array = self.graph.constant(value)
             if array is None:
                 raise ModelError(f"value {value.name!r} is neither computed, nor an input, nor a constant")
-            attribute = f"constant_{len(self.built)}"
-            self.root.register_buffer(attribute, as_tensor(array))
-            self.built[value] = node = self.fx_graph.get_attr(attribute)
+            self.built[value] = node = self.buffer(array)
             node.meta["value"] = name(value)
         return self.built[value]
+
+    def buffer(self, array: np.ndarray[Any, Any]) -> fx.Node:
+        self.count += 1
+        attribute = f"constant_{self.count}"
+        self.root.register_buffer(attribute, as_tensor(array))
+        return self.fx_graph.get_attr(attribute)
 
     def static(self, value: ir.Value) -> Any:
         array = self.graph.constant(value)
@@ -78,14 +83,16 @@ class _Constants:
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """A tensor of an initializer's array; sub-byte and bfloat16 types (ml_dtypes) are widened."""
+    """A tensor of an initializer's array; types below a byte and 8-bit floats (ml_dtypes) are widened."""
     if array.dtype.kind in "OUS":
         raise UnsupportedOpError("the model holds a string constant; edgeq computes on numbers only")
     if array.dtype.name in ("int4", "int2"):
         array = array.astype(np.int8)
     elif array.dtype.name in ("uint4", "uint2"):
         array = array.astype(np.uint8)
-    elif array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat16", "float8", "float4")):
+    elif array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(array, copy=True, order="C").view(np.int16)).view(torch.bfloat16)
+    elif array.dtype.kind == "V" or array.dtype.name.startswith(("float8", "float4")):
         array = array.astype(np.float32)
     return torch.from_numpy(np.array(array, copy=True, order="C"))
 
@@ -104,7 +111,10 @@ def _add_node(
             args.append(constants.static(value))
         else:
             args.append(constants.tensor(value))
-    keywords = attributes(node) | _context(op.function, node, opset)
+    keywords = attributes(node) | context(op.function, node, opset)
+    for key, attribute in keywords.items():
+        if isinstance(attribute, np.ndarray):
+            keywords[key] = constants.buffer(attribute)
     try:
         inspect.signature(op.function).bind(*args, **keywords)
     except TypeError as error:
@@ -122,10 +132,12 @@ def _add_node(
             built[value].meta |= {"value": name(value), "onnx": name(node)}
 
 
-def _context(function: Callable[..., Any], node: ir.Node, opset: int) -> dict[str, int]:
-    # Ops whose meaning changed between opsets, or that depend on how many outputs are asked for, declare it.
+def context(function: Callable[..., Any], node: ir.Node, opset: int) -> dict[str, Any]:
+    # Ops whose meaning changed between opsets, or that depend on how many outputs are asked for, declare it; so do
+    # ops that must tell apart types which are held alike (int4 and int8).
     wanted = inspect.signature(function).parameters
-    offered = {"opset": opset, "outputs": len(node.outputs)}
+    types = tuple(0 if value is None or value.dtype is None else int(value.dtype) for value in node.inputs)
+    offered = {"opset": opset, "outputs": len(node.outputs), "input_types": types}
     return {key: value for key, value in offered.items() if key in wanted}
 
 
@@ -207,7 +219,9 @@ def zeros_for(value: ir.Value, batch: int = 1) -> torch.Tensor:
             f"input {value.name!r} has unknown dimensions {value.shape}; fix them with --shape, "
             f"for example --shape {value.name}={','.join('1' if d is None else str(d) for d in dims)}"
         )
-    return torch.zeros([batch if d is None else d for d in dims], dtype=as_tensor(np.zeros(0, value.dtype.numpy())).dtype)
+    return torch.zeros(
+        [batch if d is None else d for d in dims], dtype=as_tensor(np.zeros(0, value.dtype.numpy())).dtype
+    )
 
 
 __all__ = ["Op", "as_tensor", "check_supported", "iterate_values", "named_outputs", "shapes", "to_torch", "zeros_for"]

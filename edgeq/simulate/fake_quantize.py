@@ -1,0 +1,108 @@
+"""Fake quantization with a straight-through estimator and learnable step sizes.
+
+    y = scale * (clamp(round(x / scale) + zero_point, qmin, qmax) - zero_point)
+
+The gradient to x passes where x is inside of the grid and is zero outside (clipped straight-through estimator, Bengio et
+al. 2013); the gradient to the scale is that of LSQ (Esser et al., "Learned Step Size Quantization", ICLR 2020), which
+follows from writing round(v) as v + (round(v) - v).detach().
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeq.plan.quantization import Quantization, QuantizedConstant
+
+
+def round_ste(x: torch.Tensor) -> torch.Tensor:
+    """Round half to even forward, identity backward."""
+    return x + (torch.round(x) - x).detach()
+
+
+def fake_quantize(
+    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, qmin: int, qmax: int
+) -> torch.Tensor:
+    """x on the grid, as real numbers; scale and zero point broadcast against x."""
+    codes = torch.clamp(round_ste(x / scale) + zero_point, qmin, qmax)
+    return (codes - zero_point) * scale
+
+
+class _Grid(nn.Module):
+    """A grid as tensors: the scale a parameter (frozen unless recovery learns it), the zero point a buffer."""
+
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
+    def __init__(self, grid: Quantization, rank: int) -> None:
+        super().__init__()
+        scale, zero_point = grid.broadcast(rank)
+        self.scale = nn.Parameter(torch.as_tensor(np.array(scale)), requires_grad=False)
+        self.register_buffer("zero_point", torch.as_tensor(np.array(zero_point)).to(torch.float32))
+        self.bits, self.axis, self.narrow = grid.bits, grid.axis, grid.narrow
+        self.qmin, self.qmax = grid.qmin, grid.qmax
+
+    def quantization(self) -> Quantization:
+        """The grid as it stands now."""
+        shape = () if self.axis is None else (-1,)
+        scale = self.scale.detach().cpu().numpy().reshape(shape)
+        zero_point = self.zero_point.cpu().numpy().reshape(shape).astype("int64")
+        return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return fake_quantize(x, self.scale, self.zero_point, self.qmin, self.qmax)
+
+
+class ActivationQuantizer(_Grid):
+    """Puts an activation on its group's grid. ``enabled = False`` passes the real values on."""
+
+    def __init__(self, grid: Quantization) -> None:
+        super().__init__(grid, 0)
+        self.enabled = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x, any shape, on the grid."""
+        return super().forward(x) if self.enabled else x
+
+
+class WeightQuantizer(_Grid):
+    """Holds a latent real weight and gives its value on the grid. ``enabled = False`` gives the latent weight."""
+
+    def __init__(self, constant: QuantizedConstant, real: torch.Tensor) -> None:
+        super().__init__(constant.quantization, real.ndim)
+        codes = torch.from_numpy(constant.codes.astype("float32"))
+        # Codes that a method chose against the nearest: the latent weight moves to the chosen grid point.
+        nearest = torch.clamp(torch.round(real / self.scale), self.qmin, self.qmax)
+        self.latent = nn.Parameter(torch.where(nearest == codes, real, codes * self.scale.detach()))
+        self.enabled = True
+
+    def forward(self) -> torch.Tensor:  # type: ignore[override]  # it has its own input
+        """The weight on its grid, differentiable with respect to the latent weight and the scale."""
+        return super().forward(self.latent) if self.enabled else self.latent
+
+    def codes(self) -> torch.Tensor:
+        """The integer codes, float32."""
+        with torch.no_grad():
+            return torch.clamp(torch.round(self.latent / self.scale), self.qmin, self.qmax)
+
+
+class BiasQuantizer(nn.Module):
+    """Holds a latent real bias; its grid is input scale x weight scale, whatever these become."""
+
+    def __init__(self, real: torch.Tensor, grid: ActivationQuantizer, weight: WeightQuantizer) -> None:
+        super().__init__()
+        self.latent = nn.Parameter(real.clone())
+        # Held in a tuple, so that they stay owned by the simulation alone.
+        self._inputs = (grid, weight)
+
+    def scale(self) -> torch.Tensor:
+        """input scale x weight scale, shape (channels,) or ()."""
+        grid, weight = self._inputs
+        return grid.scale * weight.scale.reshape(-1 if weight.axis is not None else ())
+
+    def forward(self) -> torch.Tensor:
+        """The bias on its int32 grid."""
+        grid, weight = self._inputs
+        if not (grid.enabled and weight.enabled):
+            return self.latent
+        scale = self.scale().detach()
+        return round_ste(self.latent / scale) * scale

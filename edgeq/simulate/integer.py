@@ -1,0 +1,242 @@
+"""The plan run as a runtime's integer kernels run it: simulated outputs are the deployed outputs.
+
+Unlike :class:`edgeq.simulate.Simulation` this is not differentiable. Values with a grid travel as codes; each integer
+unit computes with its family's kernel; float units compute on real numbers, as in the files.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from edgeq.graph.execute import as_tensor, check_supported, context
+from edgeq.graph.graph import Graph, attributes, name
+from edgeq.graph.ops import OPS
+from edgeq.plan.ops import SAME_GRID
+from edgeq.plan.plan import Plan, Unit
+from edgeq.plan.quantization import Quantization
+from edgeq.simulate.kernels.family import Family, Operands
+
+#: float32 holds every integer up to here, so a sum that stays under it is exact in any order.
+_EXACT_FLOAT32 = 2**24
+
+
+class IntegerSimulation(nn.Module):
+    """The deployed model's integer arithmetic in PyTorch.
+
+    Args:
+        graph: the model.
+        plan: its plan.
+        family: whose kernels.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, family: Family) -> None:
+        super().__init__()
+        check_supported(graph)
+        self.graph, self.plan, self.family = graph, plan, family
+        self._makers = {value: unit for unit in plan.units for value in unit.outputs}
+        self._last_reader = _last_readers(graph, plan)
+        self._prepared: dict[str, _Weighted] = {
+            unit.name: _Weighted(graph, plan, unit) for unit in plan.units if unit.integer and unit.weight is not None
+        }
+
+    @torch.no_grad()
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Real tensors in, real tensors out."""
+        codes, reals = self.run(inputs)
+        results = tuple(self._real(name(value), codes, reals) for value in self.graph.outputs)
+        return results[0] if len(results) == 1 else results
+
+    @torch.no_grad()
+    def run(
+        self, inputs: tuple[torch.Tensor, ...], keep: Callable[[str], bool] | None = None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """(codes by value, real tensors by value) of the graph's outputs and of every value that ``keep`` accepts."""
+        codes: dict[str, torch.Tensor] = {}
+        reals: dict[str, torch.Tensor] = {name(v): x for v, x in zip(self.graph.inputs, inputs, strict=True)}
+        outputs = {name(value) for value in self.graph.outputs}
+        for unit in self.plan.units:
+            if unit.integer:
+                codes[unit.outputs[0]] = self._integer_unit(unit, codes, reals)
+                for value, tensor in self._other_outputs(unit, codes, reals):
+                    codes[value] = tensor
+            else:
+                reals |= self._float_unit(unit, codes, reals)
+            for value in self._last_reader.get(unit.name, ()):
+                if value not in outputs and (keep is None or not keep(value)):
+                    codes.pop(value, None)
+                    reals.pop(value, None)
+        return codes, reals
+
+    def _codes(self, value: str, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]) -> torch.Tensor:
+        if value in codes:
+            return codes[value]
+        constant = self.plan.constants.get(value)
+        if constant is not None:
+            return torch.from_numpy(constant.codes.astype(np.float32))
+        return quantize(reals[value], self.plan.activations[value])
+
+    def _real(self, value: str, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]) -> torch.Tensor:
+        if value in reals:
+            return reals[value]
+        if value in codes:
+            return dequantize(codes[value], self.plan.activations[value])
+        array = self.graph.constant(value)
+        assert array is not None, value
+        return as_tensor(array)
+
+    def _grid(self, value: str) -> Quantization:
+        constant = self.plan.constants.get(value)
+        return constant.quantization if constant is not None else self.plan.activations[value]
+
+    def _integer_unit(self, unit: Unit, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]) -> torch.Tensor:
+        output = self.plan.activations[unit.outputs[0]]
+        clamp = clamp_codes(unit, output)
+        operands = tuple(self._codes(value, codes, reals) for value in unit.inputs)
+        if unit.name in self._prepared:
+            accumulator = self._prepared[unit.name].accumulate(operands[0])
+            input_scale = torch.as_tensor(self.plan.activations[unit.inputs[0]].scale)
+            weight_scale = self._prepared[unit.name].scale
+            return torch.clamp(self.family.requantize(accumulator, input_scale, weight_scale, output), *clamp)
+        grids = tuple(self._grid(value) for value in unit.inputs)
+        kernel = self.family.kernels.get(unit.op)
+        if kernel is not None:
+            return kernel(Operands(operands, grids, output, clamp, unit))
+        if unit.op in SAME_GRID:
+            return torch.clamp(self._moved(unit, operands, grids[0], reals), *clamp)
+        result = self._call(unit, lambda value: self._real(value, codes, reals))
+        return torch.clamp(quantize(result, output), *clamp)
+
+    def _moved(
+        self, unit: Unit, operands: tuple[torch.Tensor, ...], grid: Quantization, reals: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        # Centred on the zero point, so that padding with zero is padding with real zero; rounding is for averages only.
+        zero = int(grid.zero_point)
+        centred = {value: codes - zero for value, codes in zip(unit.inputs, operands, strict=True)}
+        result = self._call(unit, lambda value: centred[value] if value in centred else self._real(value, {}, reals))
+        return torch.round(result) + zero
+
+    def _other_outputs(
+        self, unit: Unit, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]
+    ) -> list[tuple[str, torch.Tensor]]:
+        if len(unit.outputs) == 1:
+            return []
+        results = self._call_all(unit, lambda value: self._codes(value, codes, reals))
+        return list(zip(unit.outputs, results, strict=True))[1:]
+
+    def _float_unit(
+        self, unit: Unit, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        environment: dict[str, torch.Tensor] = {}
+
+        def read(value: str) -> torch.Tensor:
+            if value in environment:
+                return environment[value]
+            if value == unit.weight and value in self.plan.weights:
+                return torch.from_numpy(self.plan.weights[value].real)
+            return self._real(value, codes, reals)
+
+        for node_name in unit.nodes:
+            node = self.graph.node(node_name)
+            results = call_node(self.graph, node, read)
+            environment |= {name(v): r for v, r in zip(node.outputs, results, strict=False) if v.name}
+        return {value: environment[value] for value in unit.outputs}
+
+    def _call(self, unit: Unit, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        return self._call_all(unit, read)[0]
+
+    def _call_all(self, unit: Unit, read: Callable[[str], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return call_node(self.graph, self.graph.node(unit.name), read)
+
+
+def call_node(graph: Graph, node: ir.Node, read: Callable[[str], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Run one ONNX node on tensors that ``read`` gives by value name."""
+    op = OPS[node.domain, node.op_type]
+    args: list[Any] = []
+    for position, value in enumerate(node.inputs):
+        constant = graph.constant(value) if value is not None else None
+        if value is None:
+            args.append(None)
+        elif constant is not None and position in op.static:
+            args.append(constant.tolist())
+        else:
+            args.append(read(name(value)))
+    result = op.function(*args, **attributes(node), **context(op.function, node, graph.opset))
+    return result if isinstance(result, tuple) else (result,)
+
+
+class _Weighted:
+    """The int32 accumulator of one weighted unit, computed exactly in floating point."""
+
+    def __init__(self, graph: Graph, plan: Plan, unit: Unit) -> None:
+        assert unit.weight is not None
+        self.graph, self.node = graph, graph.node(unit.name)
+        weight, grid = plan.weights[unit.weight], plan.activations[unit.inputs[0]]
+        self.zero = int(grid.zero_point)
+        reach = max(grid.qmax - self.zero, self.zero - grid.qmin)
+        axis = weight.quantization.axis
+        rows = np.moveaxis(np.abs(weight.codes.astype(np.int64)), axis or 0, 0)
+        biases = plan.biases[unit.name].codes
+        largest = int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0)) * reach + int(np.abs(biases).max(initial=0))
+        self.dtype = torch.float32 if axis is not None and largest < _EXACT_FLOAT32 else torch.float64
+        self.weight = torch.from_numpy(weight.codes.astype(np.float64)).to(self.dtype)
+        bias = torch.from_numpy(biases.astype(np.float64)).to(self.dtype)
+        scale = torch.from_numpy(weight.quantization.scale)
+        self.channel_axis = 1 if unit.op in ("Conv", "ConvTranspose") else -1
+        self.bias, self.scale = (self._spread(t, unit) for t in (bias, scale))
+
+    def _spread(self, per_channel: torch.Tensor, unit: Unit) -> torch.Tensor:
+        if per_channel.ndim == 0 or self.channel_axis == -1:
+            return per_channel
+        assert unit.weight is not None
+        return per_channel.reshape(-1, *[1] * (self.weight.ndim - 2))
+
+    def accumulate(self, codes: torch.Tensor) -> torch.Tensor:
+        """Sum of (code - zero point) x weight code + bias: integers, float32 where they are exact in it, else float64."""
+        centred = codes.to(self.dtype) - self.zero
+        values = {name(self.node.inputs[0]): centred, name(self.node.inputs[1]): self.weight}  # type: ignore[arg-type]
+        op = OPS[self.node.domain, self.node.op_type]
+        args = [values[name(value)] for value in self.node.inputs[:2] if value is not None]
+        result = op.function(*args, **attributes(self.node), **context(op.function, self.node, self.graph.opset))
+        return result.add_(self.bias)
+
+
+def quantize(real: torch.Tensor, grid: Quantization) -> torch.Tensor:
+    """Codes (float32) of a real tensor: float32 division, round half to even, saturate."""
+    scale, zero_point = (torch.as_tensor(part) for part in grid.broadcast(real.ndim))
+    codes = torch.round(real.to(torch.float32) / scale).add_(zero_point)
+    return codes.clamp_(grid.qmin, grid.qmax)
+
+
+def dequantize(codes: torch.Tensor, grid: Quantization) -> torch.Tensor:
+    """Real values (float32) of codes."""
+    scale, zero_point = (torch.as_tensor(part) for part in grid.broadcast(codes.ndim))
+    return (codes - zero_point.to(torch.float32)) * scale
+
+
+def clamp_codes(unit: Unit, output: Quantization) -> tuple[int, int]:
+    """The codes that the fused activation allows: the grid's own, narrowed by the unit's clamp."""
+    if unit.clamp is None:
+        return output.qmin, output.qmax
+    low, high = (
+        int(output.quantize(np.float32([bound]))[0]) if np.isfinite(bound) else edge
+        for bound, edge in zip(unit.clamp, (output.qmin, output.qmax), strict=True)
+    )
+    return low, high
+
+
+def _last_readers(graph: Graph, plan: Plan) -> dict[str, list[str]]:
+    """Unit name -> values that no later unit reads."""
+    last: dict[str, str] = {}
+    for unit in plan.units:
+        for node_name in unit.nodes:
+            for value in graph.node(node_name).inputs:
+                if value is not None and value.const_value is None:
+                    last[name(value)] = unit.name
+    result: dict[str, list[str]] = {}
+    for value, unit_name in last.items():
+        result.setdefault(unit_name, []).append(value)
+    return result

@@ -1,0 +1,19 @@
+"""What each runtime's integer kernels compute, to the last bit: one file per kernel family.
+
+A family is a table from a unit's op to a function of codes. Codes are float32 tensors that hold integers on the plan's
+signed grid, in the graph's layout. The formulas were found in the runtimes' sources and checked on millions of values.
+"""
+
+from edgeq.simulate.kernels.family import Family
+from edgeq.simulate.kernels.litert import LITERT_DEFAULT
+from edgeq.simulate.kernels.onnxruntime import ONNXRUNTIME_X86
+
+FAMILIES: tuple[Family, ...] = (ONNXRUNTIME_X86, LITERT_DEFAULT)
+
+
+def family(name: str) -> Family:
+    """The kernel family of that name; KeyError if there is none."""
+    return {family.name: family for family in FAMILIES}[name]
+
+
+__all__ = ["FAMILIES", "Family", "family"]

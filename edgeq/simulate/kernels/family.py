@@ -1,0 +1,62 @@
+"""A kernel family: how one runtime's kernels round and saturate."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from edgeq.plan.plan import Unit
+from edgeq.plan.quantization import Quantization
+
+#: (accumulator, int32 values as float32 or float64, float32 input scale, float32 weight scales shaped to broadcast, output grid) -> codes
+Requantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Quantization], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What an integer kernel of a unit without a weight reads and makes.
+
+    Attributes:
+        codes: the inputs' codes, float32.
+        grids: the inputs' grids.
+        output: the output's grid.
+        clamp: (lowest, highest) code of the fused activation.
+        unit: the unit.
+    """
+
+    codes: tuple[torch.Tensor, ...]
+    grids: tuple[Quantization, ...]
+    output: Quantization
+    clamp: tuple[int, int]
+    unit: Unit
+
+
+Kernel = Callable[[Operands], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One runtime's integer arithmetic.
+
+    Attributes:
+        name: as profiles name it.
+        requantize: from the int32 accumulator of a convolution or matrix product to the output's codes, unclamped.
+        kernels: op -> kernel, for ops that compute on codes otherwise than by real arithmetic. Ops that only move codes
+            need none; any other op is computed in real numbers between dequantize and quantize, as the runtime does.
+        exact: ops whose kernel was matched bit for bit; others are within one step.
+    """
+
+    name: str
+    requantize: Requantize
+    kernels: Mapping[str, Kernel]
+    exact: frozenset[str]
+
+
+def saturate(codes: torch.Tensor, operands: Operands) -> torch.Tensor:
+    """Clamp to the fused activation's codes."""
+    return torch.clamp(codes, operands.clamp[0], operands.clamp[1]).to(torch.float32)
+
+
+def float32(value: object) -> torch.Tensor:
+    """A float32 scalar tensor of a scale."""
+    return torch.as_tensor(value, dtype=torch.float32)

@@ -1,0 +1,57 @@
+"""ONNX Runtime's CPU kernels on x86 (MLAS), on uint8 activations: the same grid as the plan's, shifted by 128."""
+
+import torch
+
+from edgeq.plan.quantization import Quantization
+from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
+from edgeq.simulate.kernels.float32_requantization import requantize
+
+
+def _unsigned(codes: torch.Tensor, grid: Quantization) -> tuple[torch.Tensor, torch.Tensor]:
+    """(uint8 codes, uint8 zero point) as float32."""
+    shift = -grid.qmin
+    return (codes + shift).to(torch.float32), float32(int(grid.zero_point) + shift)
+
+
+def _add(operands: Operands) -> torch.Tensor:
+    """QLinearAdd: fma(a, sa/sc, fma(b, sb/sc, zc - (sa/sc za + sb/sc zb)))."""
+    (a, za), (b, zb) = (_unsigned(c, g) for c, g in zip(operands.codes, operands.grids, strict=True))
+    output = float32(operands.output.scale)
+    ratio_a, ratio_b = (float32(grid.scale) / output for grid in operands.grids)
+    shift = -operands.output.qmin
+    fixed = float32(int(operands.output.zero_point) + shift) - (ratio_a * za + ratio_b * zb)
+    inner = _fma(b, ratio_b, fixed)
+    result = torch.round(_fma(a, ratio_a, inner)).to(torch.float64) - shift
+    return saturate(result, operands)
+
+
+def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    # The product of an 8-bit and a 24-bit number is exact in float64, so one rounding to float32 is left, as in hardware.
+    return (a.to(torch.float64) * b.to(torch.float64) + c.to(torch.float64)).to(torch.float32)
+
+
+def _mul(operands: Operands) -> torch.Tensor:
+    """QLinearMul: rint((a - za) (b - zb) * (sa sb / sc)) + zc."""
+    a, b = (c - int(g.zero_point) for c, g in zip(operands.codes, operands.grids, strict=True))
+    scale = float32(operands.grids[0].scale) * float32(operands.grids[1].scale) / float32(operands.output.scale)
+    result = torch.round((a * b).to(torch.float32) * scale).to(torch.float64) + int(operands.output.zero_point)
+    return saturate(result, operands)
+
+
+def _global_average_pool(operands: Operands) -> torch.Tensor:
+    """QLinearGlobalAveragePool: the int32 sum of codes less n times the zero point, scaled by sx / (n sy)."""
+    codes, grid, output = operands.codes[0], operands.grids[0], operands.output
+    axes = tuple(range(2, codes.ndim))
+    count = codes[0, 0].numel()
+    total = (codes - int(grid.zero_point)).sum(axes, keepdim=True, dtype=torch.float64)
+    scale = float32(grid.scale) / (float32(output.scale) * float32(count))
+    result = torch.round(total.to(torch.float32) * scale).to(torch.float64) + int(output.zero_point)
+    return saturate(result, operands)
+
+
+ONNXRUNTIME_X86 = Family(
+    name="onnxruntime-x86",
+    requantize=requantize,
+    kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool},
+    exact=frozenset({"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool"}),
+)
