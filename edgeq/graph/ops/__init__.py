@@ -1,9 +1,9 @@
 """The table of ops: one function per ONNX op, one file per family.
 
 An op is a plain function of tensors. Its positional parameters are the ONNX inputs in order (None for an omitted one),
-its keyword-only parameters the ONNX attributes by name with the standard's defaults. It may also ask for ``opset`` or
-``outputs`` (how many outputs the node has) by naming a keyword-only parameter so. It returns a tensor, or a tuple if
-the node has several outputs.
+its keyword-only parameters the ONNX attributes by name with the standard's defaults. It may also ask for ``opset``,
+``outputs`` (how many outputs the node has) or ``input_types`` (the ONNX number of each input's element type, 0 if it is
+not known) by naming a keyword-only parameter so. It returns a tensor, or a tuple if the node has several outputs.
 """
 
 from edgeq.graph.ops import (

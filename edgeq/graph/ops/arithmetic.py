@@ -7,38 +7,40 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ops.op import Op
+from edgeq.graph.ops.types import computable
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """The sum a + b."""
-    return torch.add(a, b)
+    return torch.add(computable(a), computable(b)).to(a.dtype)
 
 
 def sub(a: Tensor, b: Tensor) -> Tensor:
     """The difference a - b."""
-    return torch.sub(a, b)
+    return torch.sub(computable(a), computable(b)).to(a.dtype)
 
 
 def mul(a: Tensor, b: Tensor) -> Tensor:
     """The product a b."""
-    return torch.mul(a, b)
+    return torch.mul(computable(a), computable(b)).to(a.dtype)
 
 
 def div(a: Tensor, b: Tensor) -> Tensor:
     """The quotient a / b; of integers, rounded towards zero."""
     if a.is_floating_point():
         return torch.div(a, b)
-    return torch.div(a, b, rounding_mode="trunc").to(a.dtype)
+    return torch.div(computable(a), computable(b), rounding_mode="trunc").to(a.dtype)
 
 
 def mod(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
     """Remainder with the divisor's sign, or with the dividend's if ``fmod``."""
-    return torch.fmod(a, b) if fmod else torch.remainder(a, b)
+    left, right = computable(a), computable(b)
+    return (torch.fmod(left, right) if fmod else torch.remainder(left, right)).to(a.dtype)
 
 
 def power(a: Tensor, b: Tensor) -> Tensor:
     """The power a^b, in a's type."""
-    return torch.pow(a, b).to(a.dtype)
+    return torch.pow(computable(a), computable(b)).to(a.dtype)
 
 
 def neg(x: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def mean(*tensors: Tensor) -> Tensor:
 
 
 def _fold(function: Callable[[Tensor, Tensor], Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    return reduce(function, tensors)
+    return reduce(function, map(computable, tensors)).to(tensors[0].dtype)
 
 
 def exp(x: Tensor) -> Tensor:

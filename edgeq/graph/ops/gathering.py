@@ -16,7 +16,7 @@ def gather(x: Tensor, indices: Tensor | int | Sequence[int], *, axis: int = 0) -
     places = indices if isinstance(indices, Tensor) else torch.tensor(indices, device=x.device)
     places = _positive(places, x.shape[dim])
     picked = x.index_select(dim, places.reshape(-1))
-    return picked.reshape(*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
+    return picked.reshape((*x.shape[:dim], *places.shape, *x.shape[dim + 1 :]))
 
 
 def _positive(indices: Tensor, size: int) -> Tensor:

@@ -4,31 +4,32 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ops.op import Op
+from edgeq.graph.ops.types import computable
 
 
 def equal(a: Tensor, b: Tensor) -> Tensor:
     """Whether a = b."""
-    return torch.eq(a, b)
+    return torch.eq(computable(a), computable(b))
 
 
 def greater(a: Tensor, b: Tensor) -> Tensor:
     """Whether a > b."""
-    return torch.gt(a, b)
+    return torch.gt(computable(a), computable(b))
 
 
 def greater_or_equal(a: Tensor, b: Tensor) -> Tensor:
     """Whether a >= b."""
-    return torch.ge(a, b)
+    return torch.ge(computable(a), computable(b))
 
 
 def less(a: Tensor, b: Tensor) -> Tensor:
     """Whether a < b."""
-    return torch.lt(a, b)
+    return torch.lt(computable(a), computable(b))
 
 
 def less_or_equal(a: Tensor, b: Tensor) -> Tensor:
     """Whether a <= b."""
-    return torch.le(a, b)
+    return torch.le(computable(a), computable(b))
 
 
 def logical_and(a: Tensor, b: Tensor) -> Tensor:
@@ -53,22 +54,22 @@ def logical_not(x: Tensor) -> Tensor:
 
 def bitwise_and(a: Tensor, b: Tensor) -> Tensor:
     """Bits set in both."""
-    return torch.bitwise_and(a, b)
+    return torch.bitwise_and(computable(a), computable(b)).to(a.dtype)
 
 
 def bitwise_or(a: Tensor, b: Tensor) -> Tensor:
     """Bits set in one or both."""
-    return torch.bitwise_or(a, b)
+    return torch.bitwise_or(computable(a), computable(b)).to(a.dtype)
 
 
 def bitwise_xor(a: Tensor, b: Tensor) -> Tensor:
     """Bits set in exactly one."""
-    return torch.bitwise_xor(a, b)
+    return torch.bitwise_xor(computable(a), computable(b)).to(a.dtype)
 
 
 def bitwise_not(x: Tensor) -> Tensor:
     """All bits inverted."""
-    return torch.bitwise_not(x)
+    return torch.bitwise_not(computable(x)).to(x.dtype)
 
 
 def bit_shift(x: Tensor, count: Tensor, *, direction: str) -> Tensor:

@@ -52,7 +52,7 @@ def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
 
 def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; reversed by default."""
-    return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
+    return x.permute(tuple(perm) if perm is not None else tuple(reversed(range(x.dim()))))
 
 
 def squeeze(x: Tensor, given: Ints | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
@@ -83,7 +83,7 @@ def expand(x: Tensor, shape: Ints) -> Tensor:
 
 def tile(x: Tensor, repeats: Ints) -> Tensor:
     """x repeated along each axis."""
-    return x.repeat(*ints(repeats))
+    return x.repeat(ints(repeats))
 
 
 def concat(*tensors: Tensor, axis: int) -> Tensor:

@@ -33,6 +33,8 @@ TORCH_TYPES: dict[int, torch.dtype] = {
 #: ONNX number of a type below a byte -> (lowest, highest) value.
 SUB_BYTE: dict[int, tuple[int, int]] = {21: (0, 15), 22: (-8, 7), 25: (0, 3), 26: (-2, 1)}
 _FLOAT8 = (17, 18, 19, 20)
+#: torch holds these but hardly computes on them.
+_STORAGE_ONLY = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def torch_type(number: int) -> torch.dtype:
@@ -64,3 +66,8 @@ def _to_float8(x: Tensor, target: torch.dtype, saturate: bool) -> Tensor:
         highest = torch.finfo(target).max
         values = torch.where(values.isnan(), values, values.clamp(-highest, highest))
     return values.to(target).to(torch.float32)
+
+
+def computable(x: Tensor) -> Tensor:
+    """x in a type that torch computes on: wide unsigned integers become int64 (bits above 63 are lost in order)."""
+    return x.to(torch.int64) if x.dtype in _STORAGE_ONLY else x
