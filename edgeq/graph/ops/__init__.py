@@ -16,6 +16,8 @@ from edgeq.graph.ops import (
     matrix,
     normalization,
     pooling,
+    quantization,
+    recurrent,
     reduction,
     shape,
     slicing,
@@ -39,6 +41,8 @@ FAMILIES: tuple[dict[tuple[str, str], Op], ...] = (
     slicing.OPS,
     gathering.OPS,
     generation.OPS,
+    recurrent.OPS,
+    quantization.OPS,
 )
 
 OPS: dict[tuple[str, str], Op] = {key: op for family in FAMILIES for key, op in family.items()}

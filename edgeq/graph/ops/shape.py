@@ -33,9 +33,11 @@ def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Te
     return convert(x, to, bool(saturate))
 
 
-def cast_like(x: Tensor, target: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
+def cast_like(
+    x: Tensor, target: Tensor, *, saturate: int = 1, round_mode: str = "up", input_types: tuple[int, ...] = (0, 0)
+) -> Tensor:
     """x in the element type of the target."""
-    return x.to(target.dtype)
+    return convert(x, input_types[1], bool(saturate)) if input_types[1] else x.to(target.dtype)
 
 
 def reshape(x: Tensor, shape: Ints, *, allowzero: int = 0) -> Tensor:

@@ -26,6 +26,7 @@ TORCH_TYPES: dict[int, torch.dtype] = {
     20: torch.float8_e5m2fnuz,
     21: torch.uint8,
     22: torch.int8,
+    23: torch.float32,
     25: torch.uint8,
     26: torch.int8,
 }
@@ -33,6 +34,7 @@ TORCH_TYPES: dict[int, torch.dtype] = {
 #: ONNX number of a type below a byte -> (lowest, highest) value.
 SUB_BYTE: dict[int, tuple[int, int]] = {21: (0, 15), 22: (-8, 7), 25: (0, 3), 26: (-2, 1)}
 _FLOAT8 = (17, 18, 19, 20)
+_FLOAT4 = 23
 #: torch holds these but hardly computes on them.
 _STORAGE_ONLY = (torch.uint16, torch.uint32, torch.uint64)
 
@@ -41,7 +43,7 @@ def torch_type(number: int) -> torch.dtype:
     """The torch type of an ONNX element type.
 
     Raises:
-        UnsupportedOpError: strings, complex numbers and 4-bit floats.
+        UnsupportedOpError: strings, complex numbers and bare exponents.
     """
     if number not in TORCH_TYPES:
         raise UnsupportedOpError(f"ONNX element type {number} is not executed; cast to a number type that torch has")
@@ -49,8 +51,10 @@ def torch_type(number: int) -> torch.dtype:
 
 
 def convert(x: Tensor, number: int, saturate: bool = True) -> Tensor:
-    """x in an ONNX element type; 8-bit floats are rounded to their grid and widened to float32."""
+    """x in an ONNX element type; 8-bit and 4-bit floats are rounded to their grid and widened to float32."""
     target = torch_type(number)
+    if number == _FLOAT4:
+        return _to_float4(x)
     if number in _FLOAT8:
         return _to_float8(x, target, saturate)
     if number in SUB_BYTE:
@@ -66,6 +70,14 @@ def _to_float8(x: Tensor, target: torch.dtype, saturate: bool) -> Tensor:
         highest = torch.finfo(target).max
         values = torch.where(values.isnan(), values, values.clamp(-highest, highest))
     return values.to(target).to(torch.float32)
+
+
+def _to_float4(x: Tensor) -> Tensor:
+    # E2M1 holds 0, 0.5, 1, 1.5, 2, 3, 4, 6: the step doubles at 2 and at 4.
+    values = x.to(torch.float32).clamp(-6.0, 6.0)
+    size = values.abs()
+    step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
+    return torch.round(values / step) * step
 
 
 def computable(x: Tensor) -> Tensor:
