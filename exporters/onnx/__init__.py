@@ -1,0 +1,5 @@
+"""ONNX files: integer QDQ models, read back and audited through ONNX Runtime's own optimizer."""
+
+from edgeq.exporters.onnx.export import export
+
+__all__ = ["export"]
