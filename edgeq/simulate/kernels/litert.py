@@ -45,7 +45,7 @@ def _global_average_pool(operands: Operands) -> torch.Tensor:
 
 
 LITERT_DEFAULT = Family(
-    name="litert-default",
+    name="xnnpack",
     requantize=requantize,
     kernels={"Add": _add, "Sub": _subtract, "Mul": _mul, "GlobalAveragePool": _global_average_pool},
     exact=frozenset({"Conv", "Gemm", "MatMul", "Add"}),

@@ -50,7 +50,7 @@ def _global_average_pool(operands: Operands) -> torch.Tensor:
 
 
 ONNXRUNTIME_X86 = Family(
-    name="onnxruntime-x86",
+    name="onnxruntime",
     requantize=requantize,
     kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool},
     exact=frozenset({"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool"}),
