@@ -1,5 +1,6 @@
 """ONNX files: integer QDQ models, read back and audited through ONNX Runtime's own optimizer."""
 
+from edgeq.exporters.onnx.audit import audit
 from edgeq.exporters.onnx.export import export
 
-__all__ = ["export"]
+__all__ = ["audit", "export"]

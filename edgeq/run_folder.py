@@ -1,0 +1,93 @@
+"""The run folder: each stage's result under the hash of its inputs, so that an interrupted run goes on where it stopped.
+
+A result is written to a temporary name and renamed; it carries its own digest, so a damaged one is computed again.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import edgeq
+from edgeq.errors import OutputError
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+class RunFolder:
+    """Results of stages, by content."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"run folder {path}: {error.strerror}; choose another with -o") from error
+
+    def stage(self, name: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
+        """The stage's stored result, or a new one.
+
+        Args:
+            name: of the stage.
+            key: everything that the result depends on (JSON values).
+            compute: makes the result.
+
+        Raises:
+            OutputError: the result cannot be written.
+        """
+        digest = hashlib.sha256(json.dumps([code_version(), name, key], sort_keys=True).encode()).hexdigest()
+        path = self.path / f"{name}-{digest[:20]}"
+        stored = _read(path)
+        if stored is not None:
+            return stored
+        result = compute()
+        write_whole(path, hashlib.sha256(result).digest() + result)
+        return result
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside the target and rename: the target is absent, the old one, or whole.
+
+    Raises:
+        OutputError: the folder is not writable, or the disk is full.
+    """
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        temporary = ""
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; nothing was changed there") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body = data[_DIGEST:]
+    return body if len(data) >= _DIGEST and hashlib.sha256(body).digest() == data[:_DIGEST] else None
+
+
+@cache
+def code_version() -> str:
+    """A digest of edgeq's own code: results of another version are not reused."""
+    root = Path(edgeq.__file__).parent
+    digest = hashlib.sha256()
+    for folder, names, files in os.walk(root, followlinks=True):
+        names[:] = sorted(n for n in names if n != "__pycache__")
+        for file in sorted(f for f in files if f.endswith((".py", ".toml"))):
+            path = Path(folder) / file
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,148 @@
+"""Read an exported ONNX file back: does it hold the plan's codes, and does ONNX Runtime run them in integer kernels?
+
+Both questions are answered by others than the exporter: the codes by onnx's own reader, the kernels by the graph that
+ONNX Runtime's optimizer makes of the file on this machine.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from edgeq.errors import ModelError
+from edgeq.exporters.audit import Audit, AuditRow
+from edgeq.graph.graph import Graph
+from edgeq.graph.macs import macs
+from edgeq.plan.plan import Plan, Unit
+from edgeq.plan.quantization import Quantization
+
+#: Ops of ONNX Runtime's optimized graph that compute on integers.
+INTEGER_KERNELS = frozenset(
+    {"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger", "QLinearAdd",
+     "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu",
+     "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere", "DynamicQuantizeMatMul", "MatMulNBits"}
+)  # fmt: skip
+
+
+def audit(data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Audit:
+    """Compare a file with the plan that it was written from.
+
+    Args:
+        data: the file's bytes.
+        graph: the model.
+        plan: the plan.
+        shapes: concrete shapes of one sample's values.
+
+    Raises:
+        ModelError: ONNX Runtime does not load the file.
+    """
+    model = onnx.load_model_from_string(data)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    problems = [*_compare_constants(plan, initializers), *_compare_activations(plan, model, initializers)]
+    optimized = optimized_graph(data)
+    counts = macs(graph, shapes)
+    rows = tuple(_row(unit, plan, optimized, counts) for unit in plan.units)
+    problems += [
+        f"{row.unit}: {row.reason}" for row, unit in zip(rows, plan.units, strict=True) if unit.integer and row.macs and not row.integer
+    ]
+    return Audit(
+        format="onnx",
+        rows=rows,
+        problems=tuple(problems),
+        inputs={value.name: _type_name(value) for value in model.graph.input},
+        outputs={value.name: _type_name(value) for value in model.graph.output},
+        version=next(entry.version for entry in model.opset_import if entry.domain == ""),
+        size_bytes=len(data),
+    )
+
+
+def optimized_graph(data: bytes) -> onnx.ModelProto:
+    """What ONNX Runtime makes of a model on this machine, all optimizations on.
+
+    Raises:
+        ModelError: it does not load.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        try:
+            onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the binding raises its own, undocumented kinds
+            raise ModelError(f"ONNX Runtime does not load the exported model: {str(error).splitlines()[0]}") from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _row(unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str, int]) -> AuditRow:
+    node = _find(unit, optimized)
+    count = sum(counts.get(name, 0) for name in unit.nodes)
+    op = node.op_type if node is not None else "(folded)"
+    weight = plan.weights.get(unit.weight) if unit.weight is not None else None
+    integer = unit.integer and (op in INTEGER_KERNELS or (weight is None and count == 0))
+    reason = "" if integer else (f"ONNX Runtime runs it as {op}" if unit.integer else unit.reason)
+    dtype = "float32" if not unit.integer else "int8" if weight is not None else "uint8"
+    return AuditRow(unit.name, op, integer, reason, dtype, None if weight is None else weight.quantization.axis, count)
+
+
+def _find(unit: Unit, optimized: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The optimized node of a unit: by its output's codes, its output, or its weight's codes."""
+    outputs = {name for value in unit.outputs for name in (value, f"{value}_codes", f"{value}_real")}
+    weights = set() if unit.weight is None else {f"{unit.weight}_codes", unit.weight}
+    names = set(unit.nodes)
+    candidates = [
+        node
+        for node in optimized.graph.node
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape")
+        and (outputs & set(node.output) or node.name in names or weights & set(node.input))
+    ]
+    integer = [node for node in candidates if node.op_type in INTEGER_KERNELS]
+    return next(iter(integer or candidates), None)
+
+
+def _compare_constants(plan: Plan, initializers: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for prefix, constant in [
+        *plan.weights.items(),
+        *((f"{name}_bias", bias) for name, bias in plan.biases.items()),
+    ]:
+        stored = initializers.get(f"{prefix}_codes")
+        if stored is None:
+            problems.append(f"{prefix}: its codes are not in the file")
+        elif not np.array_equal(numpy_helper.to_array(stored).astype(np.int64), constant.codes):
+            problems.append(f"{prefix}: the file's codes differ from the plan's")
+        else:
+            problems += _compare_grid(prefix, constant.quantization, initializers)
+    return problems
+
+
+def _compare_activations(plan: Plan, model: onnx.ModelProto, initializers: Mapping[str, Any]) -> list[str]:
+    kinds = ("QuantizeLinear", "DequantizeLinear")
+    pairs = {node.input[1] for node in model.graph.node if node.op_type in kinds}
+    problems = []
+    for value, grid in plan.activations.items():
+        if f"{value}_scale" not in pairs:
+            problems.append(f"value {value}: no pair with its grid is in the file")
+        else:
+            problems += _compare_grid(value, grid, initializers)
+    return problems
+
+
+def _compare_grid(prefix: str, grid: Quantization, initializers: Mapping[str, Any]) -> list[str]:
+    scale = numpy_helper.to_array(initializers[f"{prefix}_scale"])
+    zero_point = numpy_helper.to_array(initializers[f"{prefix}_zero_point"])
+    shift = 2 ** (8 * zero_point.dtype.itemsize - 1) if zero_point.dtype.kind == "u" else 0
+    if not np.array_equal(scale, grid.scale):
+        return [f"{prefix}: the file's scale differs from the plan's"]
+    if not np.array_equal(zero_point.astype(np.int64) - shift, grid.zero_point):
+        return [f"{prefix}: the file's zero point differs from the plan's"]
+    return []
+
+
+def _type_name(value: onnx.ValueInfoProto) -> str:
+    return str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
