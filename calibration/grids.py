@@ -1,0 +1,184 @@
+"""The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
+
+Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, a scale per output channel (or one for the tensor).
+Biases: int32, scale = input scale x weight scale, zeros where the model has none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibration.ranges import Ranges
+from edgeq.errors import PlanError
+from edgeq.graph.graph import Graph
+from edgeq.graph.passes.fold_batchnorm import output_axis
+from edgeq.plan.plan import Skeleton, Unit
+from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range
+
+Array = npt.NDArray[np.float32]
+
+#: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
+LARGEST_BIAS = 2**30
+#: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.
+SMALLEST_RATIO = 2.0**-20
+
+
+def activation_grids(skeleton: Skeleton, ranges: Ranges) -> dict[str, Quantization]:
+    """The grid of every quantized value: prescribed, or from its group's range."""
+    by_group: dict[str, Quantization] = {}
+    for group in dict.fromkeys(skeleton.groups.values()):
+        if group in skeleton.fixed:
+            by_group[group] = skeleton.fixed[group]
+            continue
+        bits = skeleton.activation_bits(group)
+        by_group[group] = affine_from_range(*ranges[group], bits, symmetric=skeleton.symmetric or bits == 16)
+    return {value: by_group[group] for value, group in skeleton.groups.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """One weight with all that reads it.
+
+    Attributes:
+        name: the weight's value.
+        real: float32, in the graph's layout.
+        bits: width of a code.
+        axis: its output channels, or None for one scale.
+        readers: the units that read it, in order.
+    """
+
+    name: str
+    real: Array
+    bits: int
+    axis: int | None
+    readers: tuple[Unit, ...]
+
+    @property
+    def qmax(self) -> int:
+        """The largest code."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    @property
+    def rows(self) -> Array:
+        """The weight as (scales, numbers on that scale)."""
+        if self.axis is None:
+            return self.real.reshape(1, -1)
+        return np.moveaxis(self.real, self.axis, 0).reshape(self.real.shape[self.axis], -1)
+
+    def grid(self, scale: npt.NDArray[np.floating]) -> Quantization:
+        """The grid of those scales, (channels,) or (1,)."""
+        shaped = np.asarray(scale, np.float32).reshape(() if self.axis is None else (-1,))
+        return Quantization(shaped, np.zeros(shaped.shape, np.int64), self.bits, self.axis, narrow=True)
+
+
+def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
+    """Every weight that the skeleton quantizes, by value name, in the order of the units.
+
+    Raises:
+        PlanError: two units share a weight and want it with different bits.
+    """
+    readers: dict[str, list[Unit]] = {}
+    for unit in skeleton.units:
+        if unit.weight is not None and skeleton.bits[unit.name].weights is not None:
+            readers.setdefault(unit.weight, []).append(unit)
+    found: dict[str, Weighted] = {}
+    for value, units in readers.items():
+        widths = {skeleton.bits[unit.name].weights for unit in units}
+        if len(widths) > 1:
+            raise PlanError(f"weight {value!r} is shared by {', '.join(u.name for u in units)}; give them equal bits")
+        axes = {output_axis(graph.node(unit.name)) for unit in units}
+        real = graph.constant(value)
+        assert real is not None
+        # Units that disagree on which axis is the output's can share a weight with one scale only.
+        axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
+        found[value] = Weighted(value, np.asarray(real, np.float32), widths.pop() or 8, axis, tuple(units))
+    return found
+
+
+def safe_scales(
+    weight: Weighted, wanted: npt.NDArray[np.floating], graph: Graph, activations: Mapping[str, Quantization]
+) -> Array:
+    """The wanted scales (channels,), widened where a kernel could not compute with them.
+
+    - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax.
+    - A scale under ``SMALLEST_RATIO`` of the largest is raised to it.
+    - A scale on which a reader's bias would exceed ``LARGEST_BIAS`` codes is raised until it fits.
+    """
+    scale = np.asarray(wanted, np.float64).copy()
+    alive = np.abs(weight.rows).max(1, initial=0.0) > 0
+    scale[~alive] = np.median(scale[alive]) if alive.any() else 1.0 / weight.qmax
+    scale = np.maximum(scale, max(scale.max() * SMALLEST_RATIO, float(np.finfo(np.float32).tiny)))
+    for unit in weight.readers:
+        bias = real_bias(graph, unit)
+        if unit.integer and bias is not None:
+            needed = np.abs(bias) / (float(activations[unit.inputs[0]].scale) * LARGEST_BIAS)
+            folded = needed.max(keepdims=True) if weight.axis is None else needed.reshape(-1, len(scale)).max(0)
+            scale = np.maximum(scale, folded)
+    return scale.astype(np.float32)
+
+
+def real_bias(graph: Graph, unit: Unit) -> npt.NDArray[np.float64] | None:
+    """A unit's bias as float64 (channels,), or None if it has none."""
+    if unit.bias is None:
+        return None
+    array = graph.constant(unit.bias)
+    assert array is not None
+    channels = output_channels(graph, unit)
+    return np.broadcast_to(np.asarray(array, np.float64).reshape(-1), (channels,))
+
+
+def output_channels(graph: Graph, unit: Unit) -> int:
+    """How many output channels a weighted unit has."""
+    assert unit.weight is not None
+    weight, node = graph.constant(unit.weight), graph.node(unit.name)
+    assert weight is not None
+    groups = int(node.attributes.get_int("group", 1)) if node.op_type == "ConvTranspose" else 1
+    return int(weight.shape[output_axis(node)]) * groups
+
+
+def quantized_bias(
+    real: npt.NDArray[np.floating], input_grid: Quantization, weight_grid: Quantization
+) -> QuantizedConstant:
+    """The int32 codes of a bias (channels,); a grouped transposed convolution's scales repeat for each group."""
+    scale = np.float32(input_grid.scale) * weight_grid.scale.reshape(-1)
+    scale = np.tile(scale, len(real) // len(scale)).astype(np.float32)
+    grid = Quantization(scale, np.zeros(scale.shape, np.int64), 32, 0)
+    codes = np.rint(np.asarray(real, np.float64) / scale.astype(np.float64))
+    return QuantizedConstant(np.clip(codes, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int64), grid)
+
+
+def bias_codes(
+    graph: Graph,
+    skeleton: Skeleton,
+    activations: Mapping[str, Quantization],
+    weights: Mapping[str, QuantizedConstant],
+) -> dict[str, QuantizedConstant]:
+    """The bias of every integer unit with a weight."""
+    found: dict[str, QuantizedConstant] = {}
+    for unit in skeleton.units:
+        if unit.integer and unit.weight is not None:
+            real = real_bias(graph, unit)
+            real = np.zeros(output_channels(graph, unit)) if real is None else real
+            found[unit.name] = quantized_bias(real, activations[unit.inputs[0]], weights[unit.weight].quantization)
+    return found
+
+
+def constant_codes(graph: Graph, skeleton: Skeleton) -> dict[str, QuantizedConstant]:
+    """Constant operands of integer units, each on the grid of its own minimum and maximum."""
+    found: dict[str, QuantizedConstant] = {}
+    for unit in skeleton.units:
+        for value in unit.inputs if unit.integer else ():
+            array = graph.constant(value)
+            if array is None:
+                continue
+            real = np.asarray(array, np.float32)
+            bits = skeleton.bits[unit.name].activations or 8
+            grid = affine_from_range(
+                float(real.min(initial=0.0)), float(real.max(initial=0.0)), bits,
+                symmetric=skeleton.symmetric or bits == 16,
+            )  # fmt: skip
+            found[value] = QuantizedConstant(grid.quantize(real), grid)
+    return found
