@@ -109,6 +109,13 @@ def read_frame(read: Read) -> Tuple[Dict[str, Any], Arrays]:
 
 # ---- the machine
 
+#: "CPU part" of /proc/cpuinfo, where an ARM machine gives no name.
+_ARM_PARTS = {
+    "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76", "0xd0c": "Neoverse-N1", "0xd0d": "Cortex-A77",
+    "0xd40": "Neoverse-V1", "0xd41": "Cortex-A78", "0xd44": "Cortex-X1", "0xd49": "Neoverse-N2", "0xd4f": "Neoverse-V2",
+}  # fmt: skip
+
 
 def _read_text(path: str) -> str:
     try:
@@ -131,10 +138,11 @@ def machine() -> Dict[str, Any]:
     cpuinfo = _read_text("/proc/cpuinfo")
     flags = set(_field(cpuinfo, "flags", "Features").split())
     memory = _field(_read_text("/proc/meminfo"), "MemTotal").split()
+    part = _field(cpuinfo, "CPU part")
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cpu": _field(cpuinfo, "model name", "Model", "Hardware", "CPU part") or platform.processor() or "unknown",
+        "cpu": _field(cpuinfo, "model name", "Model", "Hardware") or _ARM_PARTS.get(part, part) or "unknown",
         "cpu_features": [feature for feature in _FEATURES if feature in flags],
         "cores": os.cpu_count() or 1,
         "memory_bytes": int(memory[0]) * 1024 if memory else 0,

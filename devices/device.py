@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeq.devices import latency
 from edgeq.devices.agent import PROTOCOL
 from edgeq.devices.process import AgentProcess, ConnectionLostError, RefusedError
-from edgeq.devices.profile import Profile, check_version
+from edgeq.devices.profile import Profile, check_fits
 from edgeq.devices.samples import Arrays, Handle, Tensor, fit, one_sample, requests
 from edgeq.devices.transports.transport import Transport
 from edgeq.errors import DeviceError, UsageError
@@ -58,6 +58,8 @@ class Device:
         self._forget()
 
     def _forget(self) -> None:
+        if self._process is not None:
+            self._process.kill()
         self._process = None
         self._loaded = {}
 
@@ -81,7 +83,7 @@ class Device:
                 timeout=profile.transport.timeout_s,
                 doing="greeting the device",
             )
-            check_version(profile, facts["version"])
+            check_fits(profile, facts["version"], facts["machine"]["machine"])
         except BaseException:
             process.kill()
             raise

@@ -151,6 +151,9 @@ class AgentProcess:
         self._signal()
 
     def _signal(self) -> None:
+        if self._process.returncode is not None:
+            # Waited for already: its number may be another process's by now.
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

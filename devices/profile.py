@@ -89,6 +89,7 @@ class Profile:
         description: one line.
         runtime: onnxruntime, litert, tflite-runtime, tflite-micro or null.
         version: which versions of the runtime the profile is true of, as in ``>=2.1,<3``.
+        machine: which processors the profile is true of, as in x86_64 or aarch64; "" for all.
         threads: that one inference may use.
         affinity: the cores that it may use, all if empty.
         delegate: of a TFLite interpreter: default (XNNPACK), builtin (none) or reference (the plain kernels).
@@ -110,6 +111,7 @@ class Profile:
     description: str
     runtime: str
     version: str
+    machine: str = ""
     threads: int = 1
     affinity: tuple[int, ...] = ()
     delegate: str = "default"
@@ -146,6 +148,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[str, str, tuple[str, ...] | None]]] = {
     "runtime": {
         "name": ("runtime", _TEXT, tuple(ARTIFACTS)),
         "version": ("version", _TEXT, None),
+        "machine": ("machine", _TEXT, ("x86_64", "aarch64", "armv7l", "riscv64")),
         "threads": ("threads", _WHOLE, None),
         "affinity": ("affinity", _WHOLES, None),
         "delegate": ("delegate", _TEXT, _DELEGATES),
@@ -299,12 +302,17 @@ def _check(profile: Profile, where: str) -> None:
         raise UsageError(f"device profile {where}: [transport] architecture is missing: aarch64 or x86_64")
 
 
-def check_version(profile: Profile, version: str) -> None:
-    """Refuse a runtime whose version the profile is not true of.
+def check_fits(profile: Profile, version: str, machine: str) -> None:
+    """Refuse a device that the profile is not true of.
 
     Raises:
-        DeviceError: the version is outside the profile's range.
+        DeviceError: its processor is another, or its runtime's version is outside the profile's range.
     """
+    if profile.machine and machine != profile.machine:
+        raise DeviceError(
+            f"{profile.name}: the device is {machine}, but the profile is for {profile.machine}; "
+            f"use a profile for {machine} (`edgeq devices list` shows them)"
+        )
     if not SpecifierSet(profile.version).contains(version, prereleases=True):
         raise DeviceError(
             f"{profile.name}: the device has {profile.runtime} {version}, but the profile is for {profile.version}; "

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.devices import list_profiles, load_profile
-from edgeq.devices.profile import check_version, profile_from_table
+from edgeq.devices.profile import check_fits, profile_from_table
 from edgeq.errors import DeviceError, UsageError
 
 GOOD = {"name": "board", "runtime": {"name": "litert", "version": ">=2.1"}}
@@ -65,6 +65,11 @@ def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_runtime_of_another_version_is_refused() -> None:
     profile = load_profile("cpu-litert")
-    check_version(profile, "2.3.0")
+    check_fits(profile, "2.3.0", "x86_64")
     with pytest.raises(DeviceError, match=r"has litert 1.4.0, but the profile is for .*; install that version"):
-        check_version(profile, "1.4.0")
+        check_fits(profile, "1.4.0", "x86_64")
+
+
+def test_a_profile_for_another_processor_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"the device is x86_64, but the profile is for aarch64"):
+        check_fits(load_profile("arm-onnxruntime"), "1.31.1", "x86_64")

@@ -111,7 +111,7 @@ def test_nan_from_the_device_is_never_a_result(onnxruntime: Device) -> None:
     handle = onnxruntime.load(models.onnx_log(), name="log.onnx")
     samples = np.ones((9, 6), np.float32)
     samples[4:7, 2] = -1
-    with pytest.raises(DeviceError, match=r"'y' of log\.onnx is NaN or infinite for 3 of 9 samples, first for sample 4"):
+    with pytest.raises(DeviceError, match=r"'y' of log\.onnx is NaN or infinite for 3 of 9 samples, first for .* 4;"):
         onnxruntime.run(handle, {"x": samples})
 
 
