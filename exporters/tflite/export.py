@@ -1,0 +1,167 @@
+"""Graph + plan -> the bytes of a .tflite file.
+
+Every unit is written by its op's function (``ops/``); the emitter supplies operands in the form that the kernel reads.
+The file holds batch 1, one subgraph, one signature ``serving_default`` with the model's own names, and metadata that
+says how inputs and outputs are laid out.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeq.errors import PlanError, UnsupportedOpError
+from edgeq.exporters.tflite import order as orders
+from edgeq.exporters.tflite.emitter import Emitter, Stored, code_dtype
+from edgeq.exporters.tflite.ops import OPS
+from edgeq.exporters.tflite.values import examine
+from edgeq.graph.graph import Graph, name
+from edgeq.plan.plan import Plan, Unit
+from edgeq.plan.units import group
+
+Io = Literal["float32", "int8"]
+Layout = Literal["NHWC", "NCHW"]
+
+#: Metadata entry: JSON of {"inputs": {name: permutation of the ONNX axes}, "outputs": {...}}.
+LAYOUT_KEY = "edgeq.layout"
+
+#: Ops whose TFLite kernel reads feature maps channels last.
+_CHANNELS_LAST = frozenset(
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample",
+     "DepthToSpace", "SpaceToDepth"}
+)  # fmt: skip
+#: Ops that pass a layout on.
+_TRANSPARENT = frozenset({"Pad", "Slice", "Relu", "Clip", "Identity", "Add", "Sub", "Mul", "Div", "Concat", "Split"})
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """A written model.
+
+    Attributes:
+        data: the file.
+        notes: every transpose that had to be written, with its reason.
+        layouts: input or output name -> how its ONNX axes are permuted in the file.
+    """
+
+    data: bytes
+    notes: tuple[str, ...]
+    layouts: Mapping[str, tuple[int, ...]]
+
+
+def export(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = "NHWC") -> bytes:
+    """The .tflite file of a graph under a plan; see :func:`build`."""
+    return build(graph, plan, io=io, layout=layout).data
+
+
+def build(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = "NHWC") -> Export:
+    """Write a graph.
+
+    Args:
+        graph: in canonical form.
+        plan: which units are integer, with all scales and codes; None writes the float32 model.
+        io: "int8" presents quantized inputs and outputs as codes, "float32" as real numbers. What the plan leaves in
+            float is real either way.
+        layout: "NHWC" takes feature maps channels last, as the kernels do; "NCHW" as the graph does, at the price of a
+            transpose.
+
+    Raises:
+        UnsupportedOpError: a unit has no TFLite form; the message names it.
+        PlanError: the plan asks for a format that no TFLite kernel has.
+    """
+    e = Emitter(graph, plan, examine(graph))
+    units = group(graph) if plan is None else plan.units
+    _check(units, plan)
+    inputs = _write_inputs(e, units, io, layout)
+    for unit in units:
+        if all(value in e.values.static for value in unit.outputs):
+            continue
+        OPS[unit.op](e, unit)
+    outputs = _write_outputs(e, units, io, layout)
+    layouts = {key: permutation for key, (_, permutation) in (inputs | outputs).items()}
+    metadata = json.dumps(
+        {"inputs": {k: p for k, (_, p) in inputs.items()}, "outputs": {k: p for k, (_, p) in outputs.items()}}
+    )
+    data = e.writer.finish(
+        {key: tensor for key, (tensor, _) in inputs.items()},
+        {key: tensor for key, (tensor, _) in outputs.items()},
+        {LAYOUT_KEY: metadata.encode()},
+        "edgeq",
+    )
+    return Export(data, tuple(e.notes), layouts)
+
+
+def _check(units: tuple[Unit, ...], plan: Plan | None) -> None:
+    missing: dict[str, str] = {}
+    for unit in units:
+        if unit.op not in OPS:
+            missing.setdefault(unit.op, unit.name)
+    if missing:
+        listing = ", ".join(f"{op} (node {node!r})" for op, node in missing.items())
+        raise UnsupportedOpError(f"TFLite export does not write {listing}; use the ONNX export, or replace the op")
+    for value, grid in () if plan is None else plan.activations.items():
+        if grid.bits not in (8, 16):
+            raise PlanError(
+                f"value {value!r} has {grid.bits}-bit activations; TFLite kernels take 8 or 16 bits (a8, a16)"
+            )
+
+
+Presented = dict[str, tuple[int, tuple[int, ...]]]
+
+
+def _write_inputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) -> Presented:
+    presented: Presented = {}
+    for value in e.graph.inputs:
+        key = name(value)
+        shape = e.shape(key)
+        last = layout == "NHWC" and len(shape) in (3, 4) and _wants_channels_last(key, units)
+        permutation = orders.channels_last(len(shape)) if last else tuple(range(len(shape)))
+        grid = e.plan.activations.get(key) if e.plan is not None and io == "int8" else None
+        dtype = code_dtype(grid) if grid is not None else _plain(e.values.dtypes[key])
+        stored = tuple(shape[axis] for axis in permutation)
+        tensor = e.writer.tensor(key, stored, dtype, grid)
+        e.define(key, Stored(tensor, stored, orders.permuted(shape, permutation), grid))
+        presented[key] = tensor, permutation
+    return presented
+
+
+def _plain(dtype: str) -> str:
+    return "float32" if dtype in ("float64", "float16", "bfloat16") else dtype
+
+
+def _wants_channels_last(value: str, units: tuple[Unit, ...]) -> bool:
+    """Whether the first ops that care about layout, seen from a value, read it channels last."""
+    frontier = {value}
+    for unit in units:
+        if frontier & set(unit.inputs):
+            if unit.op in _CHANNELS_LAST:
+                return True
+            if unit.op in _TRANSPARENT:
+                frontier |= set(unit.outputs)
+    return False
+
+
+def _write_outputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) -> Presented:
+    presented: Presented = {}
+    taken: set[int] = set()
+    makers = {value: unit for unit in units for value in unit.outputs}
+    for value in e.graph.outputs:
+        key = name(value)
+        shape = e.shape(key)
+        codes = key in makers and makers[key].integer and io == "int8" and e.plan is not None
+        grid = e.grid(key) if codes else None
+        identity = tuple(range(len(shape)))
+        found = e.axes(key, grid)
+        last = orders.channels_last(len(shape))
+        permutation = last if layout == "NHWC" and len(shape) == 4 and found == last else identity
+        tensor = e.read_permuted(key, grid, permutation, f"output {key!r} is presented in the graph's own layout")
+        if tensor in taken or not e.writer.computed(tensor):
+            copy = e.make(key, grid, e.writer.shape(tensor), orders.permuted(shape, permutation), "output")
+            e.reshape(tensor, copy, e.writer.shape(tensor))
+            tensor = copy
+        taken.add(tensor)
+        presented[key] = tensor, permutation
+    return presented
+
+
+__all__ = ["LAYOUT_KEY", "Export", "build", "export"]

@@ -1,0 +1,74 @@
+"""The activation fused into an op, and the explicit clamp where TFLite has no such fused activation.
+
+An integer op saturates at the ends of its output grid; a bound that the grid already holds needs nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeq.exporters.tflite.emitter import Emitter, code_dtype
+from edgeq.exporters.tflite.order import Order
+from edgeq.exporters.tflite.schema import S, options
+from edgeq.plan.plan import Unit
+from edgeq.plan.quantization import Quantization
+
+_INFINITE = (-np.inf, np.inf)
+
+
+def emit(
+    e: Emitter, unit: Unit, code: str, inputs: Sequence[int], shape: Sequence[int], order: Order, option: Any
+) -> None:
+    """Write the op that makes the unit's output, its clamp fused or behind it."""
+    value = unit.outputs[0]
+    grid = e.grid_for(unit, value)
+    fused, low, high = split_clamp(unit.clamp, grid)
+    option.fusedActivationFunction = fused
+    if (low, high) == _INFINITE:
+        e.writer.operator(code, inputs, [e.make(value, grid, shape, order)], option)
+        return
+    unclamped = e.make(value, grid, shape, order, "unclamped")
+    e.writer.operator(code, inputs, [unclamped], option)
+    clamp(e, value, unclamped, e.make(value, grid, shape, order), grid, low, high)
+
+
+def split_clamp(bounds: tuple[float, float] | None, grid: Quantization | None) -> tuple[int, float, float]:
+    """(fused activation, low, high): what TFLite fuses, and the bounds that stay to be written (infinite: none)."""
+    kinds = S.ActivationFunctionType
+    low, high = bounds or _INFINITE
+    if grid is not None:
+        # A bound at or beyond the last code is held by saturation.
+        low = -np.inf if low <= _real(grid, grid.qmin) + _half(grid) else low
+        high = np.inf if high >= _real(grid, grid.qmax) - _half(grid) else high
+    if (low, high) == _INFINITE:
+        return kinds.NONE, low, high
+    if low == 0.0 and high == 6.0:
+        return kinds.RELU6, *_INFINITE
+    if low == -1.0 and high == 1.0:
+        return kinds.RELU_N1_TO_1, *_INFINITE
+    if low == 0.0:
+        return kinds.RELU, -np.inf, high
+    return kinds.NONE, low, high
+
+
+def clamp(e: Emitter, value: str, source: int, target: int, grid: Quantization | None, low: float, high: float) -> None:
+    """Write target = min(max(source, low), high) with explicit ops; at least one bound is finite."""
+    steps = [(code, bound) for code, bound in (("MAXIMUM", low), ("MINIMUM", high)) if np.isfinite(bound)]
+    shape = e.writer.shape(source)
+    for position, (code, bound) in enumerate(steps):
+        last = position == len(steps) - 1
+        result = target if last else e.step(source, f"{value}::raised", shape, grid)
+        number = np.full((1,), bound, np.float32)
+        data = number if grid is None else grid.quantize(number).astype(code_dtype(grid))
+        bound_tensor = e.writer.constant(f"{value}::bound", data, grid)
+        e.writer.operator(code, [source, bound_tensor], [result], options("MaximumMinimum"))
+        source = result
+
+
+def _real(grid: Quantization, code: int) -> float:
+    return float(grid.scale) * (code - int(grid.zero_point))
+
+
+def _half(grid: Quantization) -> float:
+    return 0.5 * float(grid.scale)

@@ -1,0 +1,178 @@
+"""Cutting out and padding: Slice, Split, Gather, Pad."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeq.exporters.tflite import order as orders
+from edgeq.exporters.tflite.emitter import Emitter, code_dtype
+from edgeq.exporters.tflite.ops.convolution import read_map, spatial_shape
+from edgeq.exporters.tflite.schema import S, options
+from edgeq.plan.plan import Unit
+from edgeq.plan.quantization import Quantization
+
+
+def slice_(e: Emitter, unit: Unit) -> None:
+    """Slice -> SLICE; with steps along H and W alone a 1x1 MAX_POOL_2D, far faster than STRIDED_SLICE."""
+    value, result = unit.inputs[0], unit.outputs[0]
+    grid = e.grid_for(unit, result)
+    shape, out_shape = e.shape(value), e.shape(result)
+    starts, steps = _ranges(e, unit, shape)
+    if out_shape == shape and all(step == 1 for step in steps):
+        e.define(result, e.any(value, grid))
+        return
+    strided = [axis for axis, step in enumerate(steps) if step != 1]
+    whole_rows = all(start == 0 for start in starts) and all(
+        out == -(-size // step) for out, size, step in zip(out_shape, shape, steps, strict=True)
+    )
+    floating = grid is not None or e.values.dtypes[value] == "float32"
+    if strided and whole_rows and floating and len(shape) in (3, 4) and min(strided) >= 2 and min(steps) > 0:
+        _strided_pool(e, unit, steps, grid)
+        return
+    permutation = e.axes(value, grid)
+    source = e.read_permuted(value, grid, permutation, f"Slice {unit.name!r}")
+    target = e.make_permuted(result, grid, permutation)
+    begin, size, step = (_moved(numbers, permutation) for numbers in (starts, out_shape, steps))
+    if not strided:
+        e.writer.operator(
+            "SLICE", [source, e.indices("begin", begin), e.indices("size", size)], [target], options("Slice")
+        )
+        return
+    ends = [b + n * s for b, n, s in zip(begin, size, step, strict=True)]
+    end_mask = sum(1 << axis for axis, end in enumerate(ends) if end < 0)
+    arguments = [e.indices("begin", begin), e.indices("end", ends), e.indices("strides", step)]
+    e.writer.operator("STRIDED_SLICE", [source, *arguments], [target], options("StridedSlice", endMask=end_mask))
+
+
+def _ranges(e: Emitter, unit: Unit, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    """(first index, step) for every axis, resolved as the ONNX standard says."""
+    attributes = e.attributes(unit)
+    if "starts" in attributes:
+        given = attributes["starts"], attributes.get("axes"), None
+    else:
+        arrays = [e.static(unit, position) for position in (1, 3, 4)]
+        assert arrays[0] is not None
+        given = tuple(None if array is None else array.reshape(-1).tolist() for array in arrays)  # type: ignore[assignment]
+    firsts, axes, steps = given
+    axes = list(range(len(firsts))) if axes is None else axes
+    steps = [1] * len(firsts) if steps is None else steps
+    starts, strides = [0] * len(shape), [1] * len(shape)
+    for first, axis, step in zip(firsts, axes, steps, strict=True):
+        size = shape[axis]
+        first = first + size if first < 0 else first
+        starts[axis] = int(min(max(first, 0), size if step > 0 else size - 1))
+        strides[axis] = int(step)
+    return starts, strides
+
+
+def _strided_pool(e: Emitter, unit: Unit, steps: Sequence[int], grid: Quantization | None) -> None:
+    value, result = unit.inputs[0], unit.outputs[0]
+    source = read_map(e, unit, value, grid)
+    vertical, horizontal = (1, steps[2]) if len(steps) == 3 else (steps[2], steps[3])
+    option = options(
+        "Pool2D", padding=S.Padding.VALID, strideH=vertical, strideW=horizontal, filterHeight=1, filterWidth=1
+    )
+    out_shape = e.shape(result)
+    order = orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+    e.writer.operator("MAX_POOL_2D", [source], [e.make(result, grid, spatial_shape(out_shape), order)], option)
+
+
+def split(e: Emitter, unit: Unit) -> None:
+    """Split -> SPLIT, or SPLIT_V for unequal parts."""
+    value = unit.inputs[0]
+    grid = e.grid_for(unit, unit.outputs[0])
+    permutation = e.axes(value, grid)
+    axis = int(e.attributes(unit).get("axis", 0)) % len(permutation)
+    source = e.read_permuted(value, grid, permutation, f"Split {unit.name!r}")
+    targets = [e.make_permuted(result, e.grid_for(unit, result), permutation) for result in unit.outputs]
+    sizes = [e.shape(result)[axis] for result in unit.outputs]
+    stored_axis = e.indices("axis", permutation.index(axis))
+    if len(set(sizes)) == 1:
+        e.writer.operator_version(
+            "SPLIT",
+            2 if grid is not None else 1,
+            [stored_axis, source],
+            targets,
+            options("Split", numSplits=len(sizes)),
+        )
+        return
+    option = options("SplitV", numSplits=len(sizes))
+    e.writer.operator("SPLIT_V", [source, e.indices("sizes", sizes), stored_axis], targets, option)
+
+
+def gather(e: Emitter, unit: Unit) -> None:
+    """Gather -> GATHER; a single constant index is a SLICE."""
+    value, result = e.argument(unit, 0), unit.outputs[0]
+    indices_name = e.argument(unit, 1)
+    assert value is not None
+    assert indices_name is not None
+    grid = e.grid_for(unit, result)
+    shape, out_shape = e.shape(value), e.shape(result)
+    axis = int(e.attributes(unit).get("axis", 0)) % len(shape)
+    indices = e.constant(indices_name)
+    target_order = orders.natural(int(np.prod(out_shape)))
+    if indices is not None and indices.ndim == 0:
+        permutation = e.axes(value, grid)
+        source = e.read_permuted(value, grid, permutation, f"Gather {unit.name!r}")
+        kept = tuple(1 if a == axis else size for a, size in enumerate(shape))
+        begin = [int(indices) % shape[axis] if a == axis else 0 for a in permutation]
+        stored = tuple(kept[a] for a in permutation)
+        target = e.make(result, grid, stored, orders.permuted(kept, permutation))
+        arguments = [e.indices("begin", begin), e.indices("size", stored)]
+        e.writer.operator("SLICE", [source, *arguments], [target], options("Slice"))
+        return
+    why = f"Gather {unit.name!r}"
+    source = e.read(value, grid, shape, orders.natural(int(np.prod(shape))), why)
+    if indices is not None:
+        index = e.indices("indices", np.where(indices < 0, indices + shape[axis], indices))
+    else:
+        index_shape = e.shape(indices_name)
+        index = e.read(indices_name, None, index_shape, orders.natural(int(np.prod(index_shape))), why)
+    target = e.make(result, grid, out_shape, target_order)
+    e.writer.operator("GATHER", [source, index], [target], options("Gather", axis=axis, batchDims=0))
+
+
+def pad(e: Emitter, unit: Unit) -> None:
+    """Pad -> PAD (zeros), PADV2 (another constant) or MIRROR_PAD (reflect)."""
+    value, result = unit.inputs[0], unit.outputs[0]
+    grid = e.grid_for(unit, result)
+    shape = e.shape(value)
+    attributes = e.attributes(unit)
+    amounts, fill = _amounts(e, unit, len(shape))
+    mode = attributes.get("mode", "constant")
+    if amounts.min(initial=0) < 0:
+        raise e.refuse(unit, "negative pads")
+    permutation = e.axes(value, grid)
+    source = e.read_permuted(value, grid, permutation, f"Pad {unit.name!r}")
+    target = e.make_permuted(result, grid, permutation)
+    pads = e.indices("pads", amounts[list(permutation)])
+    if mode == "reflect":
+        e.writer.operator("MIRROR_PAD", [source, pads], [target], options("MirrorPad", mode=S.MirrorPadMode.REFLECT))
+    elif mode != "constant":
+        raise e.refuse(unit, f"mode {mode!r}")
+    elif fill == 0.0:
+        e.writer.operator("PAD", [source, pads], [target], options("Pad"))
+    else:
+        number = np.array([fill], np.float32)
+        data = number if grid is None else grid.quantize(number).astype(code_dtype(grid))
+        tensor = e.writer.constant("fill", data, grid)
+        e.writer.operator("PADV2", [source, pads, tensor], [target], options("PadV2"))
+
+
+def _amounts(e: Emitter, unit: Unit, rank: int) -> tuple[np.ndarray, float]:
+    """Pads as (rank, 2) in the graph's axes, and the number that fills them."""
+    attributes = e.attributes(unit)
+    if "pads" in attributes:
+        return np.asarray(attributes["pads"]).reshape(2, rank).T, float(attributes.get("value", 0.0))
+    given = e.static(unit, 1)
+    assert given is not None
+    axes = e.static(unit, 3)
+    fill = e.static(unit, 2)
+    pairs = given.reshape(2, -1).T
+    amounts = np.zeros((rank, 2), dtype=np.int64)
+    amounts[range(rank) if axes is None else axes.reshape(-1)] = pairs
+    return amounts, 0.0 if fill is None or fill.size == 0 else float(fill.reshape(-1)[0])
+
+
+def _moved(numbers: Sequence[int], permutation: Sequence[int]) -> list[int]:
+    return [int(numbers[axis]) for axis in permutation]
