@@ -91,38 +91,13 @@ class Preprocessing:
     def normalize(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Model values (float32, in the model's layout) of pixels (samples, height, width, channels)."""
         channels = pixels.shape[-1]
-        for option, values in (("--mean", self.mean), ("--std", self.std)):
-            if len(values) not in (1, channels):
-                raise UsageError(f"{option} has {len(values)} numbers, the images have {channels} channels")
+        for option, numbers in (("--mean", self.mean), ("--std", self.std)):
+            if len(numbers) not in (1, channels):
+                raise UsageError(f"{option} has {len(numbers)} numbers, the images have {channels} channels")
         values = pixels.astype(np.float32)
-        # Dividing by 255 (not multiplying by its rounded inverse) gives the bits that training code gives.
-        values = values if self.unit == 1.0 else values / np.float32(1 / self.unit)
-        values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2))
-
-    def arrays(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Model values of stored images (samples, height, width, channels), resized and cropped as image files are."""
-        if self.resize is not None or self.crop is not None:
-            channels = pixels.shape[-1]
-            images = (Image.fromarray(p if channels == 3 else p[:, :, 0]) for p in pixels)
-            pixels = np.stack([self.image(image, channels) for image in images])
-        return self.normalize(pixels)
-
-    def _size(self, image: Image.Image) -> tuple[int, int]:
-        if isinstance(self.resize, tuple):
-            return self.resize[1], self.resize[0]
-        factor = (self.resize or 0) / min(image.width, image.height)
-        return max(1, round(image.width * factor)), max(1, round(image.height * factor))
-
-    def normalize(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Model values (float32, in the model's layout) of pixels (samples, height, width, channels)."""
-        channels = pixels.shape[-1]
-        for option, values in (("--mean", self.mean), ("--std", self.std)):
-            if len(values) not in (1, channels):
-                raise UsageError(f"{option} has {len(values)} numbers, the images have {channels} channels")
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        values = pixels.astype(np.float32)
-        # Dividing by 255 (not multiplying by its rounded inverse) gives the bits that training code gives.
-        values = (values if self.unit == 1.0 else values / np.float32(1 / self.unit)) - mean
-        values /= std
+        if self.unit != 1.0:
+            # Dividing by 255 (not multiplying by its rounded inverse) gives the bits that training code gives.
+            values /= np.float32(1 / self.unit)
+        values -= np.asarray(self.mean, np.float32)
+        values /= np.asarray(self.std, np.float32)
         return np.ascontiguousarray(values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2))
