@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from edgeq.errors import ModelError, UnsupportedOpError
 from edgeq.graph.graph import Graph, attributes, name
-from edgeq.graph.ops import OPS, Op
+from edgeq.graph.ops import OPS, REFUSED, Op
 
 
 def to_torch(graph: Graph) -> fx.GraphModule:
@@ -41,18 +41,20 @@ def to_torch(graph: Graph) -> fx.GraphModule:
 
 def check_supported(graph: Graph) -> None:
     """Raise UnsupportedOpError if the table of ops lacks one that the graph holds."""
-    missing: dict[str, list[str]] = {}
+    missing: dict[tuple[str, str], list[str]] = {}
     for node in graph.nodes:
         if (node.domain, node.op_type) not in OPS:
-            missing.setdefault(f"{node.domain}::{node.op_type}" if node.domain else node.op_type, []).append(name(node))
+            missing.setdefault((node.domain, node.op_type), []).append(name(node))
     if missing:
-        listing = "; ".join(
-            f"{op} (node {names[0]!r}" + (f" and {len(names) - 1} more)" if len(names) > 1 else ")")
-            for op, names in missing.items()
-        )
-        raise UnsupportedOpError(
-            f"edgeq does not execute {listing}; see docs/ops.md, and replace the op or cut the model before it"
-        )
+        listing = "; ".join(_refusal(key, names) for key, names in missing.items())
+        raise UnsupportedOpError(f"edgeq does not execute {listing} (docs/ops.md lists what it does)")
+
+
+def _refusal(key: tuple[str, str], names: list[str]) -> str:
+    domain, op = key
+    label = f"{domain}::{op}" if domain else op
+    nodes = f"node {names[0]!r}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    return f"{label} ({nodes}): {REFUSED.get(key, 'replace the op, or cut the model before it')}"
 
 
 class _Constants:
@@ -111,7 +113,7 @@ def _add_node(
             args.append(constants.static(value))
         else:
             args.append(constants.tensor(value))
-    keywords = attributes(node) | context(op.function, node, opset)
+    keywords = context(op.function, node, opset) | attributes(node)
     for key, attribute in keywords.items():
         if isinstance(attribute, np.ndarray):
             keywords[key] = constants.buffer(attribute)
@@ -201,8 +203,7 @@ def shapes(graph: Graph, module: fx.GraphModule, batch: int = 1) -> dict[str, tu
     """The concrete shape of every computed value, from one run on zeros with that batch size."""
     inputs = tuple(zeros_for(value, batch) for value in graph.inputs)
     with torch.no_grad():
-        found = {value: tuple(tensor.shape) for value, tensor in iterate_values(module, inputs)}
-    return found
+        return {value: tuple(tensor.shape) for value, tensor in iterate_values(module, inputs)}
 
 
 def zeros_for(value: ir.Value, batch: int = 1) -> torch.Tensor:

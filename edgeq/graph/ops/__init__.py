@@ -9,22 +9,30 @@ not known) by naming a keyword-only parameter so. It returns a tensor, or a tupl
 from edgeq.graph.ops import (
     activation,
     arithmetic,
+    attention,
     convolution,
+    deformable,
     gathering,
     generation,
     logic,
     matrix,
+    microsoft,
+    microsoft_integer,
     normalization,
     pooling,
     quantization,
     recurrent,
     reduction,
+    resize,
     shape,
+    signal,
     slicing,
     softmax,
     trigonometry,
+    vision,
 )
 from edgeq.graph.ops.op import Op
+from edgeq.graph.ops.refused import REFUSED
 
 FAMILIES: tuple[dict[tuple[str, str], Op], ...] = (
     convolution.OPS,
@@ -42,9 +50,16 @@ FAMILIES: tuple[dict[tuple[str, str], Op], ...] = (
     gathering.OPS,
     generation.OPS,
     recurrent.OPS,
+    attention.OPS,
+    resize.OPS,
+    vision.OPS,
+    deformable.OPS,
+    signal.OPS,
     quantization.OPS,
+    microsoft.OPS,
+    microsoft_integer.OPS,
 )
 
 OPS: dict[tuple[str, str], Op] = {key: op for family in FAMILIES for key, op in family.items()}
 
-__all__ = ["OPS", "Op"]
+__all__ = ["OPS", "REFUSED", "Op"]

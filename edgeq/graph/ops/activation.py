@@ -67,6 +67,11 @@ def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return functional.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
+def swiglu(gate: Tensor, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """The product of swish(gate) and x."""
+    return swish(gate, alpha=alpha) * x
+
+
 def mish(x: Tensor) -> Tensor:
     """The product of x and tanh(softplus(x))."""
     return functional.mish(x)
@@ -108,6 +113,7 @@ OPS = {
     ("", "Sigmoid"): Op(sigmoid),
     ("", "Softplus"): Op(softplus),
     ("", "Softsign"): Op(softsign),
+    ("", "SwiGLU"): Op(swiglu),
     ("", "Swish"): Op(swish),
     ("", "Tanh"): Op(tanh),
     ("", "ThresholdedRelu"): Op(thresholded_relu),

@@ -7,6 +7,22 @@ from edgeq.graph.ops.op import Op, ints
 from edgeq.graph.ops.types import torch_type
 
 
+def constant(
+    *,
+    value: Tensor | None = None,
+    value_float: float | None = None,
+    value_floats: list[float] | None = None,
+    value_int: int | None = None,
+    value_ints: list[int] | None = None,
+) -> Tensor:
+    """A constant that the canonical form keeps as a node, since it is itself an output of the graph."""
+    if value is not None:
+        return value
+    if value_float is not None or value_floats is not None:
+        return torch.tensor(value_floats if value_float is None else value_float, dtype=torch.float32)
+    return torch.tensor(value_ints if value_int is None else value_int, dtype=torch.int64)
+
+
 def constant_of_shape(shape: Tensor, *, value: Tensor | None = None) -> Tensor:
     """A tensor of that shape filled with one value (float 0 by default)."""
     sizes = ints(shape)
@@ -31,6 +47,7 @@ def eye_like(x: Tensor, *, dtype: int | None = None, k: int = 0) -> Tensor:
 
 
 OPS = {
+    ("", "Constant"): Op(constant),
     ("", "ConstantOfShape"): Op(constant_of_shape),
     ("", "EyeLike"): Op(eye_like),
     ("", "Range"): Op(arange),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ops.op import Op
-from edgeq.graph.ops.types import computable
+from edgeq.graph.ops.types import computable, torch_type
 
 
 def equal(a: Tensor, b: Tensor) -> Tensor:
@@ -79,6 +79,11 @@ def bit_shift(x: Tensor, count: Tensor, *, direction: str) -> Tensor:
     return shifted.to(x.dtype)
 
 
+def bit_cast(x: Tensor, *, to: int) -> Tensor:
+    """The same bits as another type of the same width."""
+    return x.view(torch_type(to))
+
+
 def is_nan(x: Tensor) -> Tensor:
     """Whether x is not a number."""
     return torch.isnan(x)
@@ -101,6 +106,7 @@ def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 OPS = {
     ("", "And"): Op(logical_and),
+    ("", "BitCast"): Op(bit_cast),
     ("", "BitShift"): Op(bit_shift),
     ("", "BitwiseAnd"): Op(bitwise_and),
     ("", "BitwiseNot"): Op(bitwise_not),

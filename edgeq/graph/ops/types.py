@@ -66,15 +66,18 @@ def convert(x: Tensor, number: int, saturate: bool = True) -> Tensor:
 
 def _to_float8(x: Tensor, target: torch.dtype, saturate: bool) -> Tensor:
     values = x.to(torch.float32)
+    highest = torch.finfo(target).max
     if saturate:
-        highest = torch.finfo(target).max
         values = torch.where(values.isnan(), values, values.clamp(-highest, highest))
+    elif target == torch.float8_e4m3fn:
+        # torch saturates here too; without saturation what rounds beyond the largest number (step 32) is no number.
+        values = torch.where(values.abs() > highest + 16, torch.nan, values)
     return values.to(target).to(torch.float32)
 
 
 def _to_float4(x: Tensor) -> Tensor:
     # E2M1 holds 0, 0.5, 1, 1.5, 2, 3, 4, 6: the step doubles at 2 and at 4.
-    values = x.to(torch.float32).clamp(-6.0, 6.0)
+    values = x.to(torch.float32).clamp(-6.0, 6.0).nan_to_num(0.0)
     size = values.abs()
     step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
     return torch.round(values / step) * step
