@@ -6,7 +6,6 @@ A result is written to a temporary name and renamed; it carries its own digest, 
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import edgeq
 from edgeq.errors import OutputError
+from edgeq.release.atomic import write_file
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -45,30 +45,8 @@ class RunFolder:
         if stored is not None:
             return stored
         result = compute()
-        write_whole(path, hashlib.sha256(result).digest() + result)
+        write_file(path, hashlib.sha256(result).digest() + result)
         return result
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside the target and rename: the target is absent, the old one, or whole.
-
-    Raises:
-        OutputError: the folder is not writable, or the disk is full.
-    """
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        temporary = ""
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; nothing was changed there") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes | None:

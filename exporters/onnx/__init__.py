@@ -1,6 +1,6 @@
 """ONNX files: integer QDQ models, read back and audited through ONNX Runtime's own optimizer."""
 
 from edgeq.exporters.onnx.audit import audit
-from edgeq.exporters.onnx.export import export
+from edgeq.exporters.onnx.export import Signedness, export
 
-__all__ = ["audit", "export"]
+__all__ = ["Signedness", "audit", "export"]

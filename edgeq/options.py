@@ -1,0 +1,59 @@
+"""All that shapes a run of ``edgeq convert``; the same options and inputs give the same bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgeq.calibration.preprocessing import Preprocessing
+from edgeq.plan.bits import Bits
+from edgeq.release.budgets import Budgets
+
+
+@dataclass(frozen=True)
+class Options:
+    """One run.
+
+    Attributes:
+        model: path of an ``.onnx`` or ``.pt2`` file, or ``package.module:factory``.
+        data: samples to calibrate with (and to evaluate on, if there are no others): see edgeq.calibration.data.
+        evaluation: samples to evaluate on.
+        output: the release folder.
+        weights: state dict of a factory.
+        input_shapes: example shapes of a factory's inputs.
+        shapes: fixed shapes by input name.
+        preprocessing: of image folders and pixels.
+        samples: how many to calibrate with.
+        evaluation_samples: at most so many to evaluate on; None for all.
+        bits: the number format.
+        overrides: (glob, bits) of single layers.
+        observer: how ranges are chosen from what was seen.
+        method: how weights are rounded.
+        devices: profiles to validate on, by name or path.
+        metric: name of the metric, or None to choose by task.
+        io: what the TFLite file takes and gives.
+        latency_runs: timed pairs on each device; 0 leaves latency out.
+        budgets: what the gate allows.
+        seed: of everything random.
+    """
+
+    model: str
+    data: str
+    output: Path
+    evaluation: str | None = None
+    weights: Path | None = None
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    samples: int = 512
+    evaluation_samples: int | None = None
+    bits: Bits = field(default_factory=lambda: Bits(8, 8))
+    overrides: tuple[tuple[str, Bits], ...] = ()
+    observer: str = "min-max"
+    method: str = "nearest"
+    devices: tuple[str, ...] = ("cpu-onnxruntime", "cpu-litert")
+    metric: str | None = None
+    io: Literal["float32", "int8"] = "int8"
+    latency_runs: int = 200
+    budgets: Budgets = field(default_factory=Budgets)
+    seed: int = 0

@@ -1,0 +1,240 @@
+"""``edgeq convert``: all stages in order."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import __version__
+from edgeq.devices import Profile, open_device
+from edgeq.errors import DeviceError
+from edgeq.graph.graph import parameters
+from edgeq.graph.macs import macs
+from edgeq.options import Options
+from edgeq.pipeline.artifacts import File, file_for, write_files
+from edgeq.pipeline.inputs import Model, Sets, open_model, open_profiles, open_sets, request
+from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.validate import Validation, measure
+from edgeq.plan.plan import Plan
+from edgeq.plan.rules import decide
+from edgeq.progress import SILENT, Reporter
+from edgeq.release.atomic import whole_folder
+from edgeq.release.gate import gate
+from edgeq.release.junit import junit
+from edgeq.release.outcome import Judgement
+from edgeq.release.release import Artifact, Delivery, EvaluationData, Layer, Release, Slices
+from edgeq.release.report_json import report_json
+from edgeq.release.summary import summary
+from edgeq.run_folder import RunFolder
+
+_LIBRARIES = ("torch", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """What a run made.
+
+    Attributes:
+        release: everything measured.
+        judgement: the gate's answer.
+        plan: the quantization.
+        folder: the release folder.
+        failures: device profile -> why it could not be used.
+    """
+
+    release: Release
+    judgement: Judgement
+    plan: Plan
+    folder: Path
+    failures: Mapping[str, str]
+
+
+def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
+    """Quantize a model, export it, validate it on its devices, judge it, and write the release folder.
+
+    Raises:
+        EdgeqError: see ``edgeq.errors``; the release folder is then absent or the old one.
+        DeviceError: no device could be used at all.
+    """
+    folder = RunFolder(options.output.with_name(f".{options.output.name}.run"))
+    reporter.start("load")
+    model = open_model(options)
+    profiles = open_profiles(options)
+    skeleton = decide(model.graph, request(options, profiles))
+    reporter.finish(_told_model(model))
+    reporter.start("data")
+    sets = open_sets(options, model.graph)
+    reporter.finish(f"{len(sets.calibration)} samples to calibrate, {len(sets.evaluation)} to evaluate")
+    reporter.start("calibrate")
+    ranges = calibrate(options, model, skeleton, sets, folder, reporter)
+    reporter.finish(f"{len(ranges.ranges)} ranges ({options.observer}) from {ranges.samples} samples")
+    reporter.start("quantize")
+    plan = quantize(options, model, skeleton, ranges, sets, folder)
+    integer = sum(unit.integer for unit in plan.units)
+    reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
+    reporter.start("export")
+    files, notes = write_files(options, model, plan, profiles)
+    reporter.finish(", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files))
+    release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
+    judgement = gate(release, options.budgets)
+    _write(options.output, release, judgement, files)
+    return Conversion(release, judgement, plan, options.output, failures)
+
+
+def _measure_all(
+    options: Options,
+    model: Model,
+    plan: Plan,
+    sets: Sets,
+    files: tuple[File, ...],
+    notes: tuple[str, ...],
+    profiles: tuple[Profile, ...],
+    folder: RunFolder,
+    reporter: Reporter,
+) -> tuple[Release, dict[str, str]]:
+    validation = Validation(options, model, plan, sets, folder, reporter)
+    measurements, failures = [], {}
+    for profile in profiles:
+        reporter.start(f"validate {profile.name}")
+        try:
+            with open_device(profile) as device:
+                measurements.append(measure(validation, device, profile, file_for(profile, files)))
+        except DeviceError as error:
+            failures[profile.name] = str(error)
+            reporter.finish(f"could not be used: {error}")
+            continue
+        found = measurements[-1]
+        reporter.finish(
+            f"{found.deployed.metric} float {found.float_on_target.value:.4f}, simulated {found.simulated.value:.4f}, "
+            f"deployed {found.deployed.value:.4f}"
+        )
+    if not measurements:
+        raise DeviceError("; ".join(failures.values()) or "no device was asked for; name one with --device")
+    release = Release(
+        model=model_name(options.model),
+        bits=str(options.bits),
+        options=public_options(options),
+        versions={"edgeq": __version__, "python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
+        command=command(options),
+        devices=tuple(profile.name for profile in profiles),
+        artifacts=tuple(Artifact(f.name, f.sha256, len(f.data)) for f in files if _measured(f, measurements)),
+        evaluation=_evaluation(sets),
+        measurements=tuple(measurements),
+        deliveries=tuple(delivery for file in files for delivery in _deliveries(file, plan, model)),
+        layers=_layers(model, plan),
+        notes=notes,
+    )
+    return release, failures
+
+
+def _measured(file: File, measurements: list[Any]) -> bool:
+    return any(measurement.artifact == file.name for measurement in measurements)
+
+
+def model_name(model: str) -> str:
+    """A model's name without its path."""
+    return model if ":" in model and not Path(model).suffix else Path(model).stem
+
+
+def public_options(options: Options) -> dict[str, Any]:
+    """The options as JSON, without paths."""
+    content = asdict(options)
+    for key in ("output", "data", "evaluation", "weights", "model"):
+        content.pop(key)
+    content["bits"] = str(options.bits)
+    content["overrides"] = [[pattern, str(bits)] for pattern, bits in options.overrides]
+    content["devices"] = [Path(device).stem for device in options.devices]
+    return content
+
+
+def command(options: Options) -> str:
+    """The command that repeats the run, with file names instead of paths."""
+    parts = ["edgeq", "convert", Path(options.model).name, "--data", Path(options.data).name]
+    if options.evaluation is not None:
+        parts += ["--eval", Path(options.evaluation).name]
+    for device in options.devices:
+        parts += ["--device", Path(device).name]
+    parts += ["--bits", str(options.bits), "--samples", str(options.samples), "--seed", str(options.seed)]
+    return " ".join(parts)
+
+
+def _evaluation(sets: Sets) -> EvaluationData:
+    labels = sets.evaluation.labels()
+    slices: tuple[Slices, ...] = ()
+    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
+        classes, ids = np.unique(labels, return_inverse=True)
+        if 1 < len(classes) <= 100:
+            slices = (Slices("class", tuple(str(c) for c in classes), ids.astype(np.int64)),)
+    digest = sets.digests["evaluation"] if labels is None else _joined(sets.digests)
+    return EvaluationData(digest, len(sets.evaluation), slices)
+
+
+def _told_model(model: Model) -> str:
+    total = sum(macs(model.graph, model.shapes).values())
+    numbers = parameters(model.graph)
+    return f"{len(model.graph.nodes)} nodes, {numbers:,} parameters, {total / 1e6:,.1f} M MACs, opset {model.graph.opset}"
+
+
+def _joined(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256((digests["evaluation"] + digests["labels"]).encode()).hexdigest()
+
+
+def _deliveries(file: File, plan: Plan, model: Model) -> list[Delivery]:
+    audit = file.audit
+    counts = macs(model.graph, model.shapes)
+    total = sum(counts.values())
+    asked = sum(counts.get(node, 0) for unit in plan.units if unit.integer for node in unit.nodes)
+    share = asked / total if total else 0.0
+    kept = audit.integer_mac_share >= share - 1e-9
+    rows = [
+        Delivery(
+            file.name,
+            "integer share of MACs",
+            f"{share:.1%}",
+            f"{audit.integer_mac_share:.1%}",
+            kept,
+            "" if kept else "; ".join(row.reason for row in audit.rows if row.macs and not row.integer)[:300],
+        )
+    ]
+    rows += [Delivery(file.name, "as planned", "yes", problem, False, problem) for problem in audit.problems]
+    if not audit.problems:
+        rows.append(Delivery(file.name, "codes, scales, zero points and axes", "the plan's", "the plan's", True))
+    return rows
+
+
+def _layers(model: Model, plan: Plan) -> tuple[Layer, ...]:
+    counts = macs(model.graph, model.shapes)
+    rows = []
+    for unit in plan.units:
+        weight = plan.weights.get(unit.weight) if unit.weight is not None else None
+        bias = plan.biases.get(unit.name)
+        numbers = [constant.codes.size for constant in (weight, bias) if constant is not None]
+        rows.append(
+            Layer(
+                name=unit.name,
+                op=unit.op,
+                bits=str(plan.skeleton.bits[unit.name]),
+                integer=unit.integer,
+                module=unit.module,
+                reason=unit.reason,
+                macs=sum(counts.get(node, 0) for node in unit.nodes) or None,
+                parameters=sum(numbers) or None,
+            )
+        )
+    return tuple(rows)
+
+
+def _write(output: Path, release: Release, judgement: Judgement, files: tuple[File, ...]) -> None:
+    with whole_folder(output) as folder:
+        for file in files:
+            if any(file.name == artifact.name for artifact in release.artifacts):
+                (folder / file.name).write_bytes(file.data)
+        (folder / "report.json").write_bytes(report_json(release, judgement))
+        (folder / "junit.xml").write_bytes(junit(judgement, release.model))
+        (folder / "summary.md").write_text(summary(release, judgement), encoding="utf-8")
+        (folder / "edgeq.lock").write_text("{}")

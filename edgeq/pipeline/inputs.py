@@ -1,0 +1,143 @@
+"""The first stages: the model as a graph, the devices it is for, and its samples in sets that are kept apart."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import fx
+
+from edgeq.calibration.data import Dataset, open_dataset
+from edgeq.calibration.specs import input_specs
+from edgeq.calibration.split import refuse_overlap, split
+from edgeq.devices import Profile, load_profile
+from edgeq.errors import DataError, PlanError
+from edgeq.exporters import onnx as onnx_format
+from edgeq.graph.execute import shapes, to_torch
+from edgeq.graph.graph import Graph
+from edgeq.graph.sources import load_model
+from edgeq.options import Options
+from edgeq.plan.rules import Request
+
+_PROBE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The model in canonical form, with what every later stage asks of it."""
+
+    graph: Graph
+    float_onnx: bytes
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical float model."""
+        return hashlib.sha256(self.float_onnx).hexdigest()
+
+    @cached_property
+    def module(self) -> fx.GraphModule:
+        """The float model in PyTorch."""
+        return to_torch(self.graph)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of one sample's values."""
+        return shapes(self.graph, self.module)
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Samples for calibration, for the diagnostic's probe, and for evaluation; no sample is in two of them."""
+
+    calibration: Dataset
+    probe: Dataset | None
+    evaluation: Dataset
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each set's samples, and of the evaluation's labels."""
+        found = {
+            "calibration": _digest(self.calibration),
+            "evaluation": _digest(self.evaluation),
+        }
+        labels = self.evaluation.labels()
+        if labels is not None:
+            found["labels"] = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
+        return found
+
+
+def _digest(dataset: Dataset) -> str:
+    return hashlib.sha256(b"".join(dataset.hashes)).hexdigest()
+
+
+def open_model(options: Options) -> Model:
+    """Read the model; see :func:`edgeq.graph.sources.load_model` for what is refused."""
+    example = [torch.zeros(shape) for shape in options.input_shapes] or None
+    graph = load_model(options.model, weights=options.weights, example=example, shapes=options.shapes)
+    model = Model(graph, onnx_format.export(graph, None))
+    model.module  # noqa: B018  # an unknown op is refused here, before any sample is read
+    return model
+
+
+def open_profiles(options: Options) -> tuple[Profile, ...]:
+    """The device profiles, each once."""
+    return tuple(load_profile(name) for name in dict.fromkeys(options.devices))
+
+
+def request(options: Options, profiles: tuple[Profile, ...]) -> Request:
+    """What options and devices together ask of the plan: the strictest of all.
+
+    Raises:
+        PlanError: a device does not run the asked number format.
+    """
+    for profile in profiles:
+        asked = str(options.bits)
+        if profile.bits and asked not in profile.bits and not _stored_as_int8(options, profile):
+            raise PlanError(f"device {profile.name} does not run {asked}; it runs {', '.join(profile.bits)}")
+    per_channel = all(profile.granularity == "per-channel" for profile in profiles)
+    return Request(options.bits, options.overrides, per_channel)
+
+
+def _stored_as_int8(options: Options, profile: Profile) -> bool:
+    # Weights of fewer bits are stored as int8 on the coarser grid, which every int8 device runs.
+    bits = options.bits
+    return bits.activations == 8 and "w8a8" in profile.bits
+
+
+def open_sets(options: Options, graph: Graph) -> Sets:
+    """Open, divide and check the samples.
+
+    Raises:
+        DataError: too few samples, or one sample in two sets.
+    """
+    specs = input_specs(graph.inputs)
+    data = open_dataset(options.data, specs, options.preprocessing)
+    if options.evaluation is None:
+        return _divide(data, options)
+    evaluation = open_dataset(options.evaluation, specs, options.preprocessing)
+    if options.evaluation_samples is not None:
+        evaluation = evaluation.take(options.evaluation_samples, options.seed)
+    drawn = data.take(options.samples + _PROBE, options.seed)
+    calibration_count = min(options.samples, max(1, len(drawn) * 4 // 5))
+    parts = split(drawn, {"calibration": calibration_count, "probe": _distinct(drawn) - calibration_count}, options.seed)
+    sets = Sets(parts["calibration"], parts["probe"] if len(parts["probe"]) else None, evaluation)
+    refuse_overlap({"calibration": drawn, "evaluation": evaluation})
+    return sets
+
+
+def _divide(data: Dataset, options: Options) -> Sets:
+    total = _distinct(data)
+    if total < 4:
+        raise DataError(f"{data.name} has {total} distinct samples; 4 at least are needed, 1,000 are better")
+    calibration = min(options.samples, total // 2)
+    probe = min(_PROBE, total // 8)
+    evaluation = total - calibration - probe
+    if options.evaluation_samples is not None:
+        evaluation = min(evaluation, options.evaluation_samples)
+    parts = split(data, {"calibration": calibration, "probe": probe, "evaluation": evaluation}, options.seed)
+    return Sets(parts["calibration"], parts["probe"] if probe else None, parts["evaluation"])
+
+
+def _distinct(dataset: Dataset) -> int:
+    return len(set(dataset.hashes))
