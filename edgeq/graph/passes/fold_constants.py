@@ -27,7 +27,12 @@ def fold_constants(graph: Graph) -> Graph:
     try:
         for _ in range(4):
             result = onnxscript.optimizer.fold_constants_ir(
-                model, onnx_shape_inference=True, input_size_limit=_INPUT_LIMIT, output_size_limit=_OUTPUT_LIMIT
+                model,
+                onnx_shape_inference=True,
+                input_size_limit=_INPUT_LIMIT,
+                output_size_limit=_OUTPUT_LIMIT,
+                # Left alone by default, since it makes files larger; but pads and shapes are computed from it.
+                should_fold=lambda node: True if node.op_type == "ConstantOfShape" else None,
             )
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             common.RemoveUnusedNodesPass()(model)

@@ -10,6 +10,7 @@ import torch
 from edgeq.errors import ModelError, UsageError
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes import clean
+from edgeq.graph.sources.fix_inputs import fix_inputs
 from edgeq.graph.sources.onnx_file import read_onnx
 from edgeq.graph.sources.pytorch import build_from_factory, read_exported_program
 
@@ -20,6 +21,7 @@ def load_model(
     weights: Path | None = None,
     example: Sequence[torch.Tensor] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> Graph:
     """Read a model and bring it into canonical form.
 
@@ -28,6 +30,7 @@ def load_model(
         weights: state dict for a factory.
         example: example inputs for a factory.
         shapes: fixed shapes by input name, for inputs with unknown dimensions.
+        constants: inputs to replace by a constant, such as a sampling rate that a control flow depends on.
 
     Raises:
         ModelError: the model cannot be read, holds NaN or infinite weights, or is malformed.
@@ -35,6 +38,7 @@ def load_model(
     """
     raw = _read(str(model), weights, example)
     fix_shapes(raw, shapes or {})
+    fix_inputs(raw, constants or {})
     graph = clean(Graph(raw))
     check_finite(graph)
     return graph
@@ -71,7 +75,9 @@ def fix_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
             raise UsageError(f"--shape {input_name}: the model's inputs are {', '.join(map(str, by_name))}")
         value = by_name[input_name]
         declared = list(value.shape) if value.shape is not None else [None] * len(dims)
-        if len(declared) != len(dims) or any(isinstance(d, int) and d != n for d, n in zip(declared, dims, strict=True)):
+        if len(declared) != len(dims) or any(
+            isinstance(d, int) and d != n for d, n in zip(declared, dims, strict=True)
+        ):
             raise UsageError(f"--shape {input_name}={','.join(map(str, dims))}: the model declares {value.shape}")
         for old, new in zip(declared, dims, strict=True):
             if isinstance(old, ir.SymbolicDim) and old.value is not None:
