@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgeq.devices import latency
 from edgeq.devices.agent import PROTOCOL
+from edgeq.devices.op_profile import OpProfile, from_litert, from_onnxruntime
 from edgeq.devices.process import AgentProcess, ConnectionLostError, RefusedError
 from edgeq.devices.profile import Profile, check_fits
 from edgeq.devices.samples import Arrays, Handle, Tensor, fit, one_sample, requests
@@ -304,15 +305,28 @@ class Device:
         result: tuple[float, int] = self._retrying(work, "starting up")
         return result
 
-    def op_profile(self, handle: Handle, sample: Mapping[str, npt.NDArray[Any]] | None = None, runs: int = 20) -> str:
-        """The runtime's own profile per op, as it writes it."""
+    def op_profile(
+        self, handle: Handle, sample: Mapping[str, npt.NDArray[Any]] | None = None, runs: int = 50
+    ) -> OpProfile:
+        """Where the time of one inference goes, by the runtime's own profiler.
+
+        Args:
+            handle: from :meth:`load`.
+            sample: one sample with its first dimension; None makes seeded random ones.
+            runs: how many inferences to average over.
+
+        Raises:
+            DeviceError: the runtime gives no such profile, or the device failed.
+        """
         profiled = self.load(handle.artifact, name=handle.name, profiling=True, **_without_profile(handle.options))
         header = {"command": "profile", "handle": self._identity(profiled), "runs": runs}
         try:
             reply, _ = self._ask(header, one_sample(handle, sample, 0), f"profiling {handle.name}")
         finally:
             self._loaded.pop(profiled, None)
-        return str(reply["profile"])
+        if self.profile.runtime == "onnxruntime":
+            return from_onnxruntime(reply["profile"])
+        return from_litert(reply["profile"], handle.artifact)
 
 
 def _without_profile(options: Mapping[str, Any]) -> dict[str, Any]:

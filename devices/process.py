@@ -21,6 +21,8 @@ from edgeq.errors import DeviceError
 
 _LAST_LINES = 40
 _LONGEST_QUOTE = 300
+#: What runtimes write when nothing is wrong.
+_CHATTER = ("INFO:", "WARNING:", "W0000", "I0000")
 
 
 class ConnectionLostError(DeviceError):
@@ -170,7 +172,8 @@ class AgentProcess:
         return tuple(self._stderr)
 
     def _quote(self) -> str:
-        return f" ({self._stderr[-1][:_LONGEST_QUOTE]})" if self._stderr else ""
+        telling = [line for line in self._stderr if not line.startswith(_CHATTER)]
+        return f" ({telling[-1][:_LONGEST_QUOTE]})" if telling else ""
 
     @property
     def alive(self) -> bool:
