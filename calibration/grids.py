@@ -89,13 +89,20 @@ def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
         widths = {skeleton.bits[unit.name].weights for unit in units}
         if len(widths) > 1:
             raise PlanError(f"weight {value!r} is shared by {', '.join(u.name for u in units)}; give them equal bits")
-        axes = {output_axis(graph.node(unit.name)) for unit in units}
+        axes = {_scale_axis(graph, unit) for unit in units}
         real = graph.constant(value)
         assert real is not None
         # Units that disagree on which axis is the output's can share a weight with one scale only.
         axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
         found[value] = Weighted(value, np.asarray(real, np.float32), widths.pop() or 8, axis, tuple(units))
     return found
+
+
+def _scale_axis(graph: Graph, unit: Unit) -> int | None:
+    node = graph.node(unit.name)
+    # In a grouped transposed convolution one index of the weight's axis serves a channel of every group.
+    grouped = node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1
+    return None if grouped else output_axis(node)
 
 
 def safe_scales(
@@ -115,7 +122,7 @@ def safe_scales(
         bias = real_bias(graph, unit)
         if unit.integer and bias is not None:
             needed = np.abs(bias) / (float(activations[unit.inputs[0]].scale) * LARGEST_BIAS)
-            folded = needed.max(keepdims=True) if weight.axis is None else needed.reshape(-1, len(scale)).max(0)
+            folded = needed.max(keepdims=True) if weight.axis is None else needed
             scale = np.maximum(scale, folded)
     return scale.astype(np.float32)
 
@@ -142,9 +149,9 @@ def output_channels(graph: Graph, unit: Unit) -> int:
 def quantized_bias(
     real: npt.NDArray[np.floating], input_grid: Quantization, weight_grid: Quantization
 ) -> QuantizedConstant:
-    """The int32 codes of a bias (channels,); a grouped transposed convolution's scales repeat for each group."""
-    scale = np.float32(input_grid.scale) * weight_grid.scale.reshape(-1)
-    scale = np.tile(scale, len(real) // len(scale)).astype(np.float32)
+    """The int32 codes of a bias (channels,)."""
+    scale = np.float32(input_grid.scale) * weight_grid.scale
+    scale = np.broadcast_to(scale, real.shape).astype(np.float32)
     grid = Quantization(scale, np.zeros(scale.shape, np.int64), 32, 0)
     codes = np.rint(np.asarray(real, np.float64) / scale.astype(np.float64))
     return QuantizedConstant(np.clip(codes, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int64), grid)

@@ -4,8 +4,8 @@
 
 P: the histogram with everything outside of the range added to its outermost bins. Q: each level's count spread evenly
 over the bins of that level that are not empty. Szymon Migacz, "8-bit Inference with TensorRT" (GTC 2017), here for
-asymmetric ranges: both ends shrink by the same factor, and 128 factors are tried. The bin that holds zero counts as
-much as its neighbour, as there: zero is exact on every grid, and the zeros of a ReLU would outvote everything else.
+asymmetric ranges: the larger end shrinks in 128 steps, the smaller one follows when they meet. The bin that holds zero
+counts as much as its neighbour, as there: zero is exact on every grid, and a ReLU's zeros would outvote all else.
 """
 
 import numpy as np
@@ -27,7 +27,8 @@ class Entropy(Histogram):
             low = -high
         x, counts = self._without_zeros()
         # Ties go to the widest range.
-        candidates = [(low * f, high * f) for f in np.linspace(1.0, 1 / 128, 128)]
+        reaches = np.linspace(1.0, 1 / 128, 128) * max(-low, high)
+        candidates = [(max(low, -reach), min(high, reach)) for reach in reaches.tolist()]
         divergences = [_divergence(x, counts, a, b, 2**bits) for a, b in candidates]
         return candidates[int(np.argmin(divergences))]
 
@@ -41,7 +42,7 @@ class Entropy(Histogram):
 
 def _divergence(x: torch.Tensor, counts: torch.Tensor, low: float, high: float, levels: int) -> float:
     inside = (x >= low) & (x <= high)
-    if int(inside.sum()) < min(levels, len(x)) // 2:
+    if int(inside.sum()) <= min(levels, len(x)) // 2:
         return float("inf")  # fewer distinct numbers than half the levels: nothing is left to compare
     kept, raw = x[inside], counts[inside]
     p = raw.clone()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgeq.calibration.sources.source import Field, Indices, Rows
 from edgeq.errors import DataError
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
+_DAMAGED = (KeyError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
 _CHUNK_BYTES = 1 << 20
 
 
