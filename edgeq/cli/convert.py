@@ -54,7 +54,9 @@ def output_options(function: Any) -> Any:
 @click.option("--bits-for", multiple=True, metavar="GLOB=BITS", help="Another format for the layers that match.")
 @click.option("--float", "floats", multiple=True, metavar="GLOB", help="Leave the layers that match in float.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict (.pt or .safetensors) for a factory.")
-@click.option("--input-shape", multiple=True, metavar="N,C,H,W", help="Example input of a factory; once for each input.")
+@click.option(
+    "--input-shape", multiple=True, metavar="N,C,H,W", help="Example input of a factory; once for each input."
+)
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=N,C,H,W", help="Fix an input's unknown dimensions.")
 @click.option("--resize", type=int, help="Images: shorter side in pixels.")
 @click.option("--crop", type=int, help="Images: central square in pixels.")
@@ -66,7 +68,9 @@ def output_options(function: Any) -> Any:
 @click.option("--observer", default="min-max", show_default=True, help="min-max, percentile, mse or entropy.")
 @click.option("--method", default="nearest", show_default=True, help="How weights are rounded.")
 @click.option("--metric", help="top1, top5, agreement, mse, cosine, perplexity, or package.module:callable.")
-@click.option("--io", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="I/O of the TFLite.")
+@click.option(
+    "--io", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="I/O of the TFLite."
+)
 @click.option("--max-drop", default=0.01, show_default=True, help="Tolerated drop of the metric (0.01 is one point).")
 @click.option("--latency-runs", default=200, show_default=True, help="Timed pairs on each device; 0 leaves it out.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
@@ -103,7 +107,7 @@ def run(options: Any, *, as_json: bool, quiet: bool, verbose: bool) -> int:
 
 def _options(model: str, given: dict[str, Any]) -> Any:
     from edgeq.calibration.preprocessing import Preprocessing
-    from edgeq.options import Options
+    from edgeq.pipeline.options import Options
     from edgeq.plan.bits import FLOAT, Bits
     from edgeq.release.budgets import Budgets
 

@@ -14,7 +14,7 @@ from edgeq.cli.convert import output_options, run
 def command(output: Path, bits: str, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Run edgeq convert on a small convolutional network for handwritten digits: no file, no network needed."""
     from edgeq.demo import EVALUATION, MODEL, TRAIN
-    from edgeq.options import Options
+    from edgeq.pipeline.options import Options
     from edgeq.plan.bits import Bits
     from edgeq.release.budgets import Budgets
 

@@ -8,8 +8,8 @@ from edgeq.errors import EdgeqError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.exporters import tflite as tflite_format
 from edgeq.exporters.audit import Audit
-from edgeq.options import Options
 from edgeq.pipeline.inputs import Model
+from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
 
 

@@ -15,9 +15,9 @@ from edgeq.devices import Profile, open_device
 from edgeq.errors import DeviceError
 from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
-from edgeq.options import Options
 from edgeq.pipeline.artifacts import File, file_for, write_files
 from edgeq.pipeline.inputs import Model, Sets, open_model, open_profiles, open_sets, request
+from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
 from edgeq.pipeline.validate import Validation, measure
 from edgeq.plan.plan import Plan
@@ -79,7 +79,9 @@ def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
     reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
     reporter.start("export")
     files, notes = write_files(options, model, plan, profiles)
-    reporter.finish(", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files))
+    reporter.finish(
+        ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
+    )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
     judgement = gate(release, options.budgets)
     _write(options.output, release, judgement, files)
@@ -177,7 +179,9 @@ def _evaluation(sets: Sets) -> EvaluationData:
 def _told_model(model: Model) -> str:
     total = sum(macs(model.graph, model.shapes).values())
     numbers = parameters(model.graph)
-    return f"{len(model.graph.nodes)} nodes, {numbers:,} parameters, {total / 1e6:,.1f} M MACs, opset {model.graph.opset}"
+    return (
+        f"{len(model.graph.nodes)} nodes, {numbers:,} parameters, {total / 1e6:,.1f} M MACs, opset {model.graph.opset}"
+    )
 
 
 def _joined(digests: Mapping[str, str]) -> str:

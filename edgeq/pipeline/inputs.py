@@ -17,7 +17,7 @@ from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph
 from edgeq.graph.sources import load_model
-from edgeq.options import Options
+from edgeq.pipeline.options import Options
 from edgeq.plan.rules import Request
 
 _PROBE = 256
@@ -120,7 +120,9 @@ def open_sets(options: Options, graph: Graph) -> Sets:
         evaluation = evaluation.take(options.evaluation_samples, options.seed)
     drawn = data.take(options.samples + _PROBE, options.seed)
     calibration_count = min(options.samples, max(1, len(drawn) * 4 // 5))
-    parts = split(drawn, {"calibration": calibration_count, "probe": _distinct(drawn) - calibration_count}, options.seed)
+    parts = split(
+        drawn, {"calibration": calibration_count, "probe": _distinct(drawn) - calibration_count}, options.seed
+    )
     sets = Sets(parts["calibration"], parts["probe"] if len(parts["probe"]) else None, evaluation)
     refuse_overlap({"calibration": drawn, "evaluation": evaluation})
     return sets

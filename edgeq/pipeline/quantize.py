@@ -7,8 +7,8 @@ from edgeq.calibration.nearest import nearest
 from edgeq.calibration.observers import BY_NAME
 from edgeq.calibration.ranges import Ranges, observe
 from edgeq.errors import UsageError
-from edgeq.options import Options
 from edgeq.pipeline.inputs import Model, Sets
+from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import dump, restore
 from edgeq.plan.validate import validate
@@ -24,9 +24,7 @@ def calibrate(
         raise UsageError(f"--observer {options.observer}: choose from {', '.join(BY_NAME)}")
 
     def compute() -> bytes:
-        found = observe(
-            model.module, sets.calibration, skeleton, BY_NAME[options.observer], progress=reporter.advance
-        )
+        found = observe(model.module, sets.calibration, skeleton, BY_NAME[options.observer], progress=reporter.advance)
         return json.dumps(asdict(found)).encode()
 
     key = _quantization_key(options, model) | {"data": sets.digests["calibration"], "observer": options.observer}
@@ -36,9 +34,7 @@ def calibrate(
     return Ranges(**stored)
 
 
-def quantize(
-    options: Options, model: Model, skeleton: Skeleton, ranges: Ranges, sets: Sets, folder: RunFolder
-) -> Plan:
+def quantize(options: Options, model: Model, skeleton: Skeleton, ranges: Ranges, sets: Sets, folder: RunFolder) -> Plan:
     """The plan, checked against its written spec."""
     if options.method != "nearest":
         raise UsageError(f"--method {options.method}: choose from nearest")

@@ -17,9 +17,9 @@ from edgeq.devices import Device, Handle, Profile, parity
 from edgeq.graph.graph import name
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Latency, LatencyComparison, Measurement
 from edgeq.metric import default_metric, evaluate
-from edgeq.options import Options
 from edgeq.pipeline.artifacts import File
 from edgeq.pipeline.inputs import Model, Sets
+from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
 from edgeq.plan.store import dump
 from edgeq.progress import Reporter
@@ -83,15 +83,15 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
     )
 
 
-def _deployed(
-    validation: Validation, device: Device, profile: Profile, file: File, data: bytes, kind: str
-) -> Array:
+def _deployed(validation: Validation, device: Device, profile: Profile, file: File, data: bytes, kind: str) -> Array:
     """The judged output of all evaluation samples, as the device computes it."""
 
     def compute() -> bytes:
         handle = device.load(data, name=f"{file.name} ({kind})")
         parts = [
-            from_file_layout(device.run(handle, to_file_layout(inputs, file))[validation.output], validation.output, file)
+            from_file_layout(
+                device.run(handle, to_file_layout(inputs, file))[validation.output], validation.output, file
+            )
             for inputs in _inputs(validation.sets.evaluation, validation.reporter)
         ]
         return _pack(np.concatenate(parts))
@@ -213,4 +213,3 @@ def _pack(array: Array) -> bytes:
 def _unpack(data: bytes) -> Array:
     array: Array = np.load(io.BytesIO(data), allow_pickle=False)
     return array
-
