@@ -1,0 +1,237 @@
+"""The diagnosis: which quantities are taken, in which order, at which cost.
+
+1. the float outputs on the probe samples, once (and the time of that pass prices all that follows);
+2. the reading of the candidate as given; if it is inside, only the layers' widths follow;
+3. the statistics repair, and the reading of the repaired candidate; kept if D falls on the probe samples;
+4. dither and the probe, from the better of both;
+5. blame and basin width of every layer.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
+from edgeq.basin.dither import TRIALS, dither
+from edgeq.basin.divergence import Reference, Task, refer
+from edgeq.basin.landscape import Batches, Landscape
+from edgeq.basin.path import GRID
+from edgeq.basin.probe import CHECKS, STEPS, Probe, probe
+from edgeq.basin.reading import Reading, read
+from edgeq.basin.verdict import Thresholds, Verdict, decide, is_inside
+from edgeq.basin.width import Width, width
+
+#: Gives the same candidate with its statistics repaired.
+Repair = Callable[[Landscape], Landscape]
+#: (what is being done, passes done, passes in all)
+Progress = Callable[[str, float, float], None]
+_GRADIENT = 3.0  # a pass with gradients costs about three without
+_WIDTH_EVALUATIONS = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to take and how thoroughly.
+
+    Attributes:
+        task: classes, tokens or values; None guesses from the outputs.
+        thresholds: the rules' numbers.
+        steps: of the probe; 0 leaves it out.
+        layers: whether blame and widths are taken.
+        blame_samples: samples for the blame.
+        width_samples: samples for the widths.
+        seed: of everything random.
+    """
+
+    task: Task | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    steps: int = STEPS
+    layers: bool = True
+    blame_samples: int = 64
+    width_samples: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the diagnosis costs at most.
+
+    Attributes:
+        passes: samples run forward, or their equivalent.
+        seconds: at the speed of the first pass.
+    """
+
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LayerReading:
+    """One layer's part.
+
+    Attributes:
+        name: the layer.
+        bits: its code's width.
+        blame: c_l, its share of D; NaN where it was not taken.
+        width: its basin, or None where it was not taken.
+    """
+
+    name: str
+    bits: int
+    blame: float
+    width: Width | None
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """All that was found.
+
+    Attributes:
+        verdict: what is wrong.
+        task: what the outputs are.
+        raw: the candidate as given.
+        repaired: after the statistics repair, or None where it was not tried or did not help.
+        dither: D of stochastic roundings of the better of both.
+        probe: the trial of training, or None where none was needed.
+        layers: worst blame first.
+        blame: the shares and their sum, or None.
+        samples: probe samples used.
+        cost: what was promised; ``seconds`` what it took.
+        seconds: wall time.
+    """
+
+    verdict: Verdict
+    task: Task
+    raw: Reading
+    repaired: Reading | None
+    dither: tuple[float, ...]
+    probe: Probe | None
+    layers: tuple[LayerReading, ...]
+    blame: Blame | None
+    samples: int
+    cost: Cost
+    seconds: float
+
+    @property
+    def best(self) -> Reading:
+        """The better of raw and repaired."""
+        return self.raw if self.repaired is None else self.repaired
+
+
+def diagnose(
+    landscape: Landscape,
+    samples: Batches,
+    *,
+    training: Batches = (),
+    repair: Repair | None = None,
+    options: Options | None = None,
+    announce: Callable[[Cost], None] | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Say why the candidate got worse, who is to blame, and what will cure it.
+
+    Args:
+        landscape: float model and candidate.
+        samples: unlabelled probe samples; nothing else may have been fitted to them.
+        training: other unlabelled samples for the probe's steps; without them no probe is run.
+        repair: the statistics repair; without it only the candidate as given is judged.
+        options: what to take.
+        announce: told the cost before it is spent.
+        progress: told what is being done.
+
+    Raises:
+        DataError: there are no samples, or the float model is not finite on them.
+    """
+    options = options or Options()
+    started = time.perf_counter()
+    reference = refer(landscape, samples, options.task)
+    cost = price(landscape, reference, options, time.perf_counter() - started, repairs=repair is not None)
+    if announce is not None:
+        announce(cost)
+    work = _Work(landscape, reference, options, cost, progress)
+    raw = work.read(landscape)
+    task, rules = reference.divergence.task, options.thresholds
+    healthy = is_inside(raw, task, rules) or not raw.finite
+    repaired, fixed = (None, landscape) if healthy or repair is None else work.repaired(repair, raw)
+    trial: Probe | None = None
+    dithered: tuple[float, ...] = ()
+    if not healthy:
+        dithered = work.dither(fixed)
+        if len(training) and options.steps and not (repaired is not None and is_inside(repaired, task, rules)):
+            trial = work.probe(fixed, training)
+    least = min([layer.bits for layer in landscape.layers])
+    verdict = decide(raw, repaired, trial, task=task, least_bits=least, thresholds=rules)
+    shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
+    return Diagnosis(
+        verdict,
+        task,
+        raw,
+        repaired,
+        dithered,
+        trial,
+        layers,
+        shares,
+        len(reference),
+        cost,
+        time.perf_counter() - started,
+    )
+
+
+def price(landscape: Landscape, reference: Reference, options: Options, first_pass: float, *, repairs: bool) -> Cost:
+    """What the diagnosis costs at most, from the time of the first pass over the samples."""
+    count = len(reference)
+    reading = count * (len(GRID) * (1 + landscape.activations) + 2 + _GRADIENT)
+    passes = reading * (1 + repairs) + count * TRIALS
+    if options.steps:
+        passes += options.steps * 32 * _GRADIENT + 2 * (CHECKS + 1) * count
+    if options.layers:
+        passes += min(count, options.blame_samples) * 2 * POINTS_PER_HALF * _GRADIENT
+        passes += min(count, options.width_samples) * _WIDTH_EVALUATIONS * len(landscape.layers)
+    return Cost(round(passes), passes * first_pass / count)
+
+
+class _Work:
+    """The steps of one diagnosis, with their progress."""
+
+    def __init__(
+        self, landscape: Landscape, reference: Reference, options: Options, cost: Cost, progress: Progress | None
+    ) -> None:
+        self.landscape, self.reference, self.options = landscape, reference, options
+        self.cost, self.progress, self.done = cost, progress, 0.0
+        self.tau = options.thresholds.tau_of(reference.divergence.task)
+
+    def _say(self, what: str, passes: float) -> None:
+        if self.progress is not None:
+            self.progress(what, min(self.done, self.cost.passes), self.cost.passes)
+        self.done += passes
+
+    def read(self, landscape: Landscape, what: str = "path") -> Reading:
+        self._say(what, len(self.reference) * (len(GRID) * (1 + landscape.activations) + 2 + _GRADIENT))
+        return read(landscape, self.reference, self.tau, seed=self.options.seed)
+
+    def repaired(self, repair: Repair, raw: Reading) -> tuple[Reading | None, Landscape]:
+        fixed = repair(self.landscape)
+        reading = self.read(fixed, "path after the statistics repair")
+        helps = reading.finite and reading.D.estimate < raw.D.estimate
+        return (reading, fixed) if helps else (None, self.landscape)
+
+    def dither(self, landscape: Landscape) -> tuple[float, ...]:
+        self._say("dither", len(self.reference) * TRIALS)
+        return dither(landscape, self.reference, activations=landscape.activations, seed=self.options.seed)
+
+    def probe(self, landscape: Landscape, training: Batches) -> Probe:
+        self._say("probe", self.options.steps * 32 * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))
+        taught = refer(landscape, training, self.reference.divergence.task)
+        return probe(landscape, taught, self.reference, steps=self.options.steps)
+
+    def layers(self, landscape: Landscape) -> tuple[Blame, tuple[LayerReading, ...]]:
+        few = self.reference.first(self.options.blame_samples)
+        self._say("blame", len(few) * 2 * POINTS_PER_HALF * _GRADIENT)
+        shares = blame(landscape, few)
+        fewer = self.reference.rebatched(self.options.width_samples).first(self.options.width_samples)
+        found = []
+        for layer in landscape.layers:
+            self._say(f"width of {layer.name}", len(fewer) * _WIDTH_EVALUATIONS)
+            basin = width(landscape, layer, fewer, self.tau, self.options.seed)
+            found.append(LayerReading(layer.name, layer.bits, shares.by_layer[layer.name], basin))
+        return shares, tuple(sorted(found, key=lambda reading: -reading.blame))

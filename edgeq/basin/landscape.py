@@ -1,0 +1,80 @@
+"""A landscape: the float point w0, the deployed point q, and the model's outputs at any point between and beyond.
+
+    w(t) = w0 + t (q - w0),    activations a(t) = a + blend (Qa(a) - a)
+
+A *point* is a mapping of parameter names to tensors. Weights are the layers' weights; biases belong to the path too,
+because a repaired candidate has moved them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+Point = Mapping[str, torch.Tensor]
+Inputs = tuple[torch.Tensor, ...]
+#: Batches of inputs that can be read again and again, samples along the first axis.
+Batches = Sequence[Inputs]
+#: (point, inputs, blend of the activations' quantization) -> the model's outputs, samples first.
+Run = Callable[[Point, Inputs, float], tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One quantized layer.
+
+    Attributes:
+        name: as its user knows it: the module's path, or the node's name.
+        weight: its weight's parameter name.
+        bias: its bias's parameter name, or None.
+        step: the grid's step, broadcastable against the weight.
+        qmin: the smallest code.
+        qmax: the largest code.
+        bits: width of a code.
+        gain: by how much a repair has scaled the grid since the codes were chosen, broadcastable against the weight.
+    """
+
+    name: str
+    weight: str
+    bias: str | None
+    step: torch.Tensor
+    qmin: int
+    qmax: int
+    bits: int
+    gain: torch.Tensor = field(default_factory=lambda: torch.ones(()))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """A float model and a quantized candidate of it, as points of one parameter space.
+
+    Attributes:
+        layers: in the order in which the model runs them.
+        origin: the float parameters; those of the function that is deployed (batch norm folded, equalized).
+        deployed: the candidate's parameters: weights on their grids, biases.
+        run: the model.
+        activations: whether the candidate quantizes activations.
+    """
+
+    layers: tuple[Layer, ...]
+    origin: Point
+    deployed: Point
+    run: Run
+    activations: bool = False
+
+    def at(self, t: float, layers: Sequence[Layer] | None = None) -> dict[str, torch.Tensor]:
+        """The point w0 + t d; only those layers move if they are given."""
+        moved = None if layers is None else {name for layer in layers for name in layer.parameters}
+        return {
+            name: w0 + t * (self.deployed[name] - w0) if moved is None or name in moved else w0
+            for name, w0 in self.origin.items()
+        }
+
+    def difference(self) -> dict[str, torch.Tensor]:
+        """The displacement d = q - w0."""
+        return {name: self.deployed[name] - w0 for name, w0 in self.origin.items()}

@@ -1,0 +1,171 @@
+"""Statistics repair: much of a collapse at 2 and 3 bits is only a shift of each layer's output mean and variance.
+
+For each weighted layer, in order, with everything before it already repaired:
+1. the mean m and standard deviation s of every output channel, in the float model and in the candidate;
+2. gain g = s_float / s_candidate, limited to [1/2, 3];  the weights' scale takes it: q <- g q, on a grid of step g *
+step;
+3. the bias takes the rest: b <- g b + m_float - g m_candidate.
+No labels. It is the re-estimation of batch-norm statistics for a model whose batch norms are already folded.
+
+The candidate's pass corrects each layer's output where it is computed, so that one pass repairs all layers. On a
+healthy model the step can cost: the caller keeps it only where D falls on other samples. Where a layer has one scale
+for all channels it gets one gain, and where it has no bias, no shift.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import fx
+
+from edgeq.basin.landscape import Batches, Inputs, Landscape, Layer
+from edgeq.basin.simulated import SimulatedModel
+from edgeq.graph.passes.fold_batchnorm import output_axis
+from edgeq.plan.plan import Unit
+
+GAIN = (0.5, 3.0)
+#: Below this part of the layer's mean deviation a channel is dead and keeps its gain.
+_DEAD = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class _Correction:
+    """What one layer's output needs: gain and shift, (channels,) each."""
+
+    gain: torch.Tensor
+    shift: torch.Tensor
+
+
+def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Landscape:
+    """The same candidate with its layers' output statistics matched to the float model's.
+
+    Args:
+        model: the module behind the landscape.
+        landscape: the candidate.
+        batches: unlabelled samples; 256 or more images. Used in one piece, so their number bounds the memory.
+    """
+    inputs = join(batches)
+    anchors = _anchors(model, landscape)
+    float_pass, repair_pass = _FloatPass(model.module, anchors), _RepairPass(model.module, anchors)
+    with torch.no_grad():
+        model.stand(landscape.origin, 0.0)
+        float_pass.run(*inputs)
+        repair_pass.wanted = float_pass.found
+        model.stand(landscape.deployed, 1.0 if landscape.activations else 0.0)
+        repair_pass.run(*inputs)
+    return _apply(model, landscape, {a.layer.name: (a, repair_pass.corrections[n]) for n, a in anchors.items()})
+
+
+def join(batches: Batches) -> Inputs:
+    """The batches as one; a number that belongs to all samples stays as it is."""
+    return tuple(
+        torch.cat([batch[i] for batch in batches]) if batches[0][i].ndim else batches[0][i]
+        for i in range(len(batches[0]))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Anchor:
+    """Where a layer's raw output is computed."""
+
+    unit: Unit
+    layer: Layer
+
+    @property
+    def channel_axis(self) -> int:
+        return 1 if self.unit.op == "Conv" else -1
+
+    def statistics(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of every channel, (channels,) each."""
+        rows = output.movedim(self.channel_axis, 0).flatten(1)
+        return rows.mean(1), rows.std(1)
+
+    def spread(self, per_channel: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        shape = [1] * output.ndim
+        shape[self.channel_axis] = -1
+        return per_channel.reshape(shape)
+
+
+def _anchors(model: SimulatedModel, landscape: Landscape) -> dict[fx.Node, _Anchor]:
+    """The node after which a unit's matrix product and bias are complete, for units with a weight of their own."""
+    layers = {layer.weight: layer for layer in landscape.layers}
+    readers = [unit.weight for unit in model.units]
+    by_node: dict[str, _Anchor] = {}
+    for unit in model.units:
+        if unit.weight is None or readers.count(unit.weight) > 1 or unit.op == "ConvTranspose":
+            continue
+        last = unit.nodes[1] if unit.op == "MatMul" and unit.bias is not None else unit.name
+        by_node[last] = _Anchor(unit, layers[unit.weight])
+    found: dict[str, fx.Node] = {}
+    for node in model.module.graph.nodes:
+        if node.op == "call_function" and node.meta.get("onnx") in by_node:
+            found[node.meta["onnx"]] = node  # the last one: a bias that the simulation added comes after its product
+    return {node: by_node[name] for name, node in found.items()}
+
+
+class _FloatPass(fx.Interpreter):
+    """Takes the float model's statistics."""
+
+    def __init__(self, module: fx.GraphModule, anchors: dict[fx.Node, _Anchor]) -> None:
+        super().__init__(module)
+        self.anchors = anchors
+        self.found: dict[fx.Node, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if n in self.anchors:
+            self.found[n] = self.anchors[n].statistics(result)
+        return result
+
+
+class _RepairPass(fx.Interpreter):
+    """Runs the candidate and corrects each layer's output before the next layer reads it."""
+
+    def __init__(self, module: fx.GraphModule, anchors: dict[fx.Node, _Anchor]) -> None:
+        super().__init__(module)
+        self.anchors = anchors
+        self.wanted: dict[fx.Node, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.corrections: dict[fx.Node, _Correction] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if n not in self.anchors:
+            return result
+        anchor = self.anchors[n]
+        self.corrections[n] = fix = _correction(anchor, self.wanted[n], anchor.statistics(result))
+        return result * anchor.spread(fix.gain, result) + anchor.spread(fix.shift, result)
+
+
+def _correction(
+    anchor: _Anchor, wanted: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor]
+) -> _Correction:
+    mean, deviation = found
+    if anchor.layer.step.numel() == 1:
+        ratio = (wanted[1].square().mean() / deviation.square().mean().clamp_min(1e-20)).sqrt().expand_as(mean)
+    else:
+        alive = deviation > _DEAD * deviation.mean()
+        ratio = torch.where(alive, wanted[1] / deviation.clamp_min(1e-20), torch.ones_like(mean))
+    gain = ratio.clamp(*GAIN)
+    shift = wanted[0] - gain * mean if anchor.layer.bias is not None else torch.zeros_like(mean)
+    return _Correction(gain, shift)
+
+
+def _apply(
+    model: SimulatedModel, landscape: Landscape, corrections: dict[str, tuple[_Anchor, _Correction]]
+) -> Landscape:
+    deployed = dict(landscape.deployed)
+    layers = []
+    for layer in landscape.layers:
+        if layer.name not in corrections:
+            layers.append(layer)
+            continue
+        anchor, fix = corrections[layer.name]
+        weight = deployed[layer.weight]
+        shape = [1] * weight.ndim
+        shape[output_axis(model.graph.node(anchor.unit.name))] = -1
+        gain = fix.gain.reshape(shape)
+        deployed[layer.weight] = weight * gain
+        gain = gain.flatten()[0] if layer.step.numel() == 1 else gain
+        layers.append(replace(layer, step=layer.step * gain, gain=layer.gain * gain))
+        if layer.bias is not None:
+            deployed[layer.bias] = deployed[layer.bias] * fix.gain + fix.shift
+    return replace(landscape, layers=tuple(layers), deployed=deployed)
