@@ -7,6 +7,7 @@ Every test runs as it is, where all inputs arrive as tensors, and once more with
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,26 @@ def node_cases() -> tuple[Case, ...]:
     )
 
 
+def pytorch_cases() -> tuple[Case, ...]:
+    """The tests of PyTorch layers that ship with onnx: small graphs of opset 6 with weights."""
+    from onnx.backend.test.loader import load_model_tests
+
+    found = []
+    for case in (*load_model_tests(kind="pytorch-converted"), *load_model_tests(kind="pytorch-operator")):
+        folder = Path(case.model_dir)
+        model = onnx.load(folder / "model.onnx")
+        data = [
+            (_tensors(entry, "input"), _tensors(entry, "output")) for entry in sorted(folder.glob("test_data_set_*"))
+        ]
+        key, opset = _key(model.graph.node[-1]), model.opset_import[0].version
+        found.append(Case(case.name, key, opset, frozenset(_ops(model)), model, data, case.rtol, case.atol))
+    return tuple(found)
+
+
+def _tensors(folder: Path, role: str) -> list[onnx.TensorProto]:
+    return [onnx.load_tensor(str(folder / f"{role}_{k}.pb")) for k in range(len(list(folder.glob(f"{role}_*.pb"))))]
+
+
 def _key(node: onnx.NodeProto) -> tuple[str, str]:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
 
@@ -130,7 +151,8 @@ def _graph(
     native = ir.from_proto(model)
     baked = _static_inputs(native) if static else set()
     feed = []
-    for value, array in zip(list(native.graph.inputs), inputs, strict=True):
+    fed = [value for value in native.graph.inputs if value.name not in native.graph.initializers]
+    for value, array in zip(fed, inputs, strict=True):
         if value in baked:
             native.graph.inputs.remove(value)
             value.const_value = ir.tensor(array, name=value.name)

@@ -120,7 +120,10 @@ def _add_node(
     try:
         inspect.signature(op.function).bind(*args, **keywords)
     except TypeError as error:
-        raise UnsupportedOpError(f"node {node.name!r} ({node.op_type}, opset {opset}): {error}") from None
+        raise UnsupportedOpError(
+            f"node {node.name!r} ({node.op_type}, opset {opset}): {error}; "
+            "convert the model to opset 13 or newer (onnx.version_converter)"
+        ) from None
     call = fx_graph.call_function(op.function, tuple(args), keywords)
     call.meta["onnx"] = name(node)
     outputs = list(node.outputs)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeq.errors import UnsupportedOpError
-from edgeq.graph.conformance import Case, failure, node_cases
+from edgeq.graph.conformance import Case, failure, node_cases, pytorch_cases
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.graph.ops import OPS, REFUSED
@@ -52,6 +52,15 @@ def test_no_exclusion_passes(cases: tuple[Case, ...], failures: dict[str, str]) 
 def test_at_least_97_percent_of_the_node_tests_in_scope_pass(cases: tuple[Case, ...], failures: dict[str, str]) -> None:
     assert len(cases) > 1000
     assert 1 - len(failures) / len(cases) >= SHARE
+
+
+def test_the_standards_pytorch_layers_pass_unless_they_use_the_broadcast_attribute_of_opset_6() -> None:
+    every = pytorch_cases()
+    legacy = [case for case in every if any(a.name == "broadcast" for n in case.model.graph.node for a in n.attribute)]
+    failed = {case.name: reason for case in every if case not in legacy and (reason := failure(case, static=False))}
+    assert len(every) - len(legacy) > 100
+    assert not failed
+    assert all("opset 13" in (failure(case, static=False) or "") for case in legacy)
 
 
 def test_every_exclusion_has_a_reason() -> None:

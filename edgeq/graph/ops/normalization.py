@@ -20,6 +20,7 @@ def batch_normalization(
     momentum: float = 0.9,
     training_mode: int = 0,
     spatial: int = 1,
+    is_test: int = 1,
     outputs: int = 1,
 ) -> Tensor | tuple[Tensor, ...]:
     """(x - mean) / sqrt(variance + epsilon) scale + bias for each channel of x (N, C, ...)."""
