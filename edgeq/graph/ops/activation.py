@@ -17,8 +17,10 @@ def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
     return functional.leaky_relu(x, alpha)
 
 
-def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """The value x where not negative, slope x elsewhere; the slope broadcasts to x."""
+def prelu(x: Tensor, slope: Tensor, *, opset: int = 16) -> Tensor:
+    """The value x where not negative, slope x elsewhere; the slope broadcasts to x (before opset 7, one a channel)."""
+    if opset < 7 and slope.numel() > 1:
+        slope = slope.reshape(-1, *(1,) * (x.dim() - 2))
     return torch.where(x < 0, x * slope, x)
 
 
