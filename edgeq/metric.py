@@ -11,33 +11,38 @@ from edgeq.errors import DataError, UsageError
 from edgeq.measurement import Evaluation
 
 Array = npt.NDArray[Any]
+Scores = npt.NDArray[np.float64]
 #: (outputs, labels or None, the float model's outputs) -> a score for each sample
-Scorer = Callable[[Array, Array | None, Array], npt.NDArray[np.float64]]
+Scorer = Callable[[Array, Array | None, Array], Scores]
 
 
-def top1(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def top1(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """1 where the largest output is the label's; outputs (samples, classes)."""
-    return (decisions(outputs) == _needed("top1", labels, len(outputs))).astype(np.float64)
+    hits: Scores = (decisions(outputs) == _needed("top1", labels, len(outputs))).astype(np.float64)
+    return hits
 
 
-def top5(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def top5(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """1 where the label is among the five largest outputs (ties resolved by the lower class)."""
     best = np.argsort(-outputs.reshape(len(outputs), -1), axis=1, kind="stable")[:, :5]
-    return (best == _needed("top5", labels, len(outputs))[:, None]).any(1).astype(np.float64)
+    hits: Scores = (best == _needed("top5", labels, len(outputs))[:, None]).any(1).astype(np.float64)
+    return hits
 
 
-def agreement(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def agreement(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """1 where the decision is the float model's."""
-    return (decisions(outputs) == decisions(reference)).astype(np.float64)
+    same: Scores = (decisions(outputs) == decisions(reference)).astype(np.float64)
+    return same
 
 
-def mse(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def mse(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """Mean squared difference to the labels, or to the float model where there are none; lower is better."""
     target = reference if labels is None else labels
-    return np.square(_flat(outputs) - _flat(target)).mean(1)
+    errors: Scores = np.square(_flat(outputs) - _flat(target)).mean(1)
+    return errors
 
 
-def cosine(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def cosine(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """Cosine similarity to the float model's output."""
     a, b = _flat(outputs), _flat(reference)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -45,14 +50,15 @@ def cosine(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArra
     return result
 
 
-def nll(outputs: Array, labels: Array | None, reference: Array) -> npt.NDArray[np.float64]:
+def nll(outputs: Array, labels: Array | None, reference: Array) -> Scores:
     """Negative log-likelihood of the label tokens, averaged over a sequence; ``perplexity`` is exp of its mean."""
     targets = _needed("perplexity", labels, len(outputs)).astype(np.int64)
     logits = outputs.astype(np.float64)
     logits = logits - logits.max(-1, keepdims=True)
     log_probability = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     picked = -np.take_along_axis(log_probability, targets[..., None], -1)[..., 0]
-    return picked.reshape(len(outputs), -1).mean(1)
+    mean: Scores = picked.reshape(len(outputs), -1).mean(1)
+    return mean
 
 
 METRICS: dict[str, Scorer] = {
@@ -110,7 +116,8 @@ def evaluate(metric: str, outputs: Array, labels: Array | None, reference: Array
 def decisions(outputs: Array) -> npt.NDArray[np.int64]:
     """The class chosen for each sample: the first largest of the last axis."""
     flat = outputs.reshape(len(outputs), -1)
-    return flat.argmax(1).astype(np.int64)
+    chosen: npt.NDArray[np.int64] = flat.argmax(1).astype(np.int64)
+    return chosen
 
 
 def _decides(outputs: Array) -> bool:
@@ -125,5 +132,5 @@ def _needed(metric: str, labels: Array | None, samples: int) -> Array:
     return labels
 
 
-def _flat(array: Array) -> npt.NDArray[np.float64]:
+def _flat(array: Array) -> Scores:
     return array.reshape(len(array), -1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The run folder: each stage's result under the hash of its inputs, so that an interrupted run goes on where it stopped.
+"""The run folder: each stage's result under the hash of its inputs, so that a run goes on where it was interrupted.
 
 A result is written to a temporary name and renamed; it carries its own digest, so a damaged one is computed again.
 """

@@ -18,7 +18,7 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
 class LiveReporter:
-    """One line for each finished stage, a bar for the running one; on standard error, plain where it is not a terminal."""
+    """One line for each finished stage, a bar for the running one; on standard error, plain if that is no terminal."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -72,9 +72,13 @@ def print_conversion(result: Conversion, *, verbose: bool) -> None:
         if verbose or check.outcome.value != "pass":
             where = f" ({check.device})" if check.device else ""
             colour = _COLOURS[check.outcome.value]
-            console.print(f"[{colour}]{check.outcome.value}[/] {check.name}{where}: {escape(check.reason)}", soft_wrap=True)
+            console.print(
+                f"[{colour}]{check.outcome.value}[/] {check.name}{where}: {escape(check.reason)}", soft_wrap=True
+            )
     outcome = result.judgement.outcome
-    console.print(f"[bold {_COLOURS[outcome.value]}]{outcome.value.upper()}[/] {escape(str(result.folder))}", soft_wrap=True)
+    console.print(
+        f"[bold {_COLOURS[outcome.value]}]{outcome.value.upper()}[/] {escape(str(result.folder))}", soft_wrap=True
+    )
 
 
 def _table(result: Conversion) -> Table:

@@ -31,6 +31,7 @@ class Separable(nn.Module):
         self.residual = stride == 1 and channels_in == channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps (samples, channels_in, height, width) in, (samples, channels, ...) out."""
         y = functional.relu6(self.norm1(self.depthwise(x)))
         y = self.norm2(self.pointwise(y))
         return functional.relu(x + y) if self.residual else functional.relu6(y)
@@ -49,6 +50,7 @@ class Digits(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (samples, 1, 8, 8) in, logits (samples, 10) out."""
         x = functional.relu(self.norm(self.stem(x)))
         x = self.block3(self.block2(self.block1(x)))
         logits: torch.Tensor = self.head(x.mean((2, 3)))
@@ -78,7 +80,7 @@ def train(seed: int = 0) -> Digits:
     steps = _EPOCHS * (len(x) // _BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for step in range(steps):
+    for _ in range(steps):
         batch = torch.randint(0, len(x), (_BATCH,))
         down, right = torch.randint(-1, 2, (2,)).tolist()
         loss = functional.cross_entropy(model(torch.roll(x[batch], (down, right), (2, 3))), y[batch])

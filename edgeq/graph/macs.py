@@ -35,8 +35,8 @@ def _count(graph: Graph, node: ir.Node, shapes: Shapes) -> int:
 
 def _shape(graph: Graph, value: ir.Value | None, shapes: Shapes) -> tuple[int, ...]:
     assert value is not None
-    if value.name in shapes:
-        return shapes[value.name]
+    if name(value) in shapes:
+        return shapes[name(value)]
     constant = graph.constant(value)
     assert constant is not None, value.name
     return constant.shape

@@ -8,8 +8,9 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 #: Ops whose output shares the input's grid: they move, select or compare codes (or, the average, stay within them).
 SAME_GRID = frozenset(
     {
-        "AveragePool", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "ReduceMax", "ReduceMin",
-        "Relu", "Clip", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+        "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "ReduceMax",
+        "ReduceMin", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+        "Unsqueeze",
     }
 )  # fmt: skip
 

@@ -79,7 +79,8 @@ class Skeleton:
         return max(
             bits
             for unit in self.units
-            if unit.integer and (bits := self.bits[unit.name].activations) is not None
+            if unit.integer
+            and (bits := self.bits[unit.name].activations) is not None
             and any(self.groups.get(v) == group for v in unit.inputs + unit.outputs)
         )
 

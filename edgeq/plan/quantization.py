@@ -37,7 +37,9 @@ class Quantization:
 
     def __post_init__(self) -> None:
         if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int64:
-            raise PlanError(f"a scale is float32 and a zero point int64, not {self.scale.dtype}, {self.zero_point.dtype}")
+            raise PlanError(
+                f"a scale is float32 and a zero point int64, not {self.scale.dtype}, {self.zero_point.dtype}"
+            )
         if self.scale.shape != self.zero_point.shape or self.scale.ndim != (self.axis is not None):
             raise PlanError(
                 f"scale {self.scale.shape} and zero point {self.zero_point.shape} do not fit axis {self.axis}"
@@ -50,7 +52,7 @@ class Quantization:
     @property
     def qmin(self) -> int:
         """The smallest code."""
-        return -(2 ** (self.bits - 1)) + int(self.narrow)
+        return int(self.narrow) - int(2 ** (self.bits - 1))
 
     @property
     def qmax(self) -> int:
@@ -69,7 +71,8 @@ class Quantization:
         """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
         scale, zero_point = self.broadcast(real.ndim)
         codes = np.rint(real.astype(np.float32) / scale).astype(np.float64) + zero_point
-        return np.clip(codes, self.qmin, self.qmax).astype(np.int64)
+        clipped: IntArray = np.clip(codes, self.qmin, self.qmax).astype(np.int64)
+        return clipped
 
     def dequantize(self, codes: IntArray) -> npt.NDArray[np.float32]:
         """Real values (float32) of codes."""
@@ -89,14 +92,14 @@ class Quantization:
 
 def per_tensor(scale: float | np.floating, zero_point: int, bits: int = 8, *, narrow: bool = False) -> Quantization:
     """A per-tensor grid from plain numbers."""
-    return Quantization(np.float32(scale).reshape(()), np.int64(zero_point).reshape(()), bits, None, narrow)
+    return Quantization(np.array(scale, np.float32), np.array(zero_point, np.int64), bits, None, narrow)
 
 
 def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = False) -> Quantization:
     """The per-tensor grid whose codes cover [low, high] and hold zero exactly.
 
-    Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, scale = max(|low|, |high|) / (2^(bits-1) - 1),
-    narrow, as LiteRT's int16 activations demand. A range without extent gets a scale of 1 / (2^(bits-1) - 1).
+    Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, narrow, as LiteRT's int16 activations
+    demand, scale = max(|low|, |high|) / (2^(bits-1) - 1). A range without extent gets a scale of 1 / (2^(bits-1) - 1).
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not np.isfinite([low, high]).all():

@@ -47,7 +47,9 @@ def decide(graph: Graph, request: Request) -> Skeleton:
     units = group(graph)
     bits = _bits_by_unit(units, request)
     decided = _decide_units(graph, units, bits)
-    bits = {unit.name: bits[unit.name] if unit.integer or bits[unit.name].activations is None else FLOAT for unit in decided}
+    bits = {
+        unit.name: bits[unit.name] if unit.integer or bits[unit.name].activations is None else FLOAT for unit in decided
+    }
     groups = _groups(graph, decided)
     return Skeleton(
         units=decided,
@@ -102,7 +104,9 @@ def _why_float(graph: Graph, unit: Unit, bits: Bits) -> str:
     if bits == FLOAT:
         return "left in float as asked"
     if bits.activations is None:
-        return f"weight-only {bits}" if unit.weight is not None else "weight-only quantization keeps activations in float"
+        return (
+            f"weight-only {bits}" if unit.weight is not None else "weight-only quantization keeps activations in float"
+        )
     if any(not _is_float(graph, value) for value in (*unit.inputs, *unit.outputs)):
         return "computes shapes or indices"
     if unit.op not in INTEGER:

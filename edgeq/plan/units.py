@@ -103,7 +103,7 @@ def _only_reader(node: ir.Node) -> ir.Node | None:
     """The one node that reads a node's one output, if that output is not also the graph's."""
     if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return None
-    uses = node.outputs[0].uses()
+    uses = tuple(node.outputs[0].uses())
     return uses[0].node if len(uses) == 1 else None
 
 

@@ -82,6 +82,8 @@ def _largest_accumulator(plan: Plan, unit: Unit) -> int:
     zero = int(grid.zero_point)
     reach = max(grid.qmax - zero, zero - grid.qmin)
     axis = weight.quantization.axis or 0
-    per_channel = np.abs(np.moveaxis(weight.codes.astype(np.int64), axis, 0)).reshape(weight.codes.shape[axis], -1).sum(1)
+    per_channel = (
+        np.abs(np.moveaxis(weight.codes.astype(np.int64), axis, 0)).reshape(weight.codes.shape[axis], -1).sum(1)
+    )
     bias = int(np.abs(plan.biases[unit.name].codes.astype(np.int64)).max(initial=0))
     return int(per_channel.max(initial=0)) * reach + bias

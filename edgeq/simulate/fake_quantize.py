@@ -2,8 +2,8 @@
 
     y = scale * (clamp(round(x / scale) + zero_point, qmin, qmax) - zero_point)
 
-The gradient to x passes where x is inside of the grid and is zero outside (clipped straight-through estimator, Bengio et
-al. 2013); the gradient to the scale is that of LSQ (Esser et al., "Learned Step Size Quantization", ICLR 2020), which
+The gradient to x passes where x is inside of the grid and is zero outside (clipped straight-through estimator, Bengio
+et al. 2013); the gradient to the scale is that of LSQ (Esser et al., "Learned Step Size Quantization", ICLR 2020): it
 follows from writing round(v) as v + (round(v) - v).detach().
 """
 
@@ -19,9 +19,7 @@ def round_ste(x: torch.Tensor) -> torch.Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def fake_quantize(
-    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, qmin: int, qmax: int
-) -> torch.Tensor:
+def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, qmin: int, qmax: int) -> torch.Tensor:
     """x on the grid, as real numbers; scale and zero point broadcast against x."""
     codes = torch.clamp(round_ste(x / scale) + zero_point, qmin, qmax)
     return (codes - zero_point) * scale

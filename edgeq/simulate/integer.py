@@ -180,7 +180,9 @@ class _Weighted:
         axis = weight.quantization.axis
         rows = np.moveaxis(np.abs(weight.codes.astype(np.int64)), axis or 0, 0)
         biases = plan.biases[unit.name].codes
-        largest = int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0)) * reach + int(np.abs(biases).max(initial=0))
+        largest = int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0)) * reach + int(
+            np.abs(biases).max(initial=0)
+        )
         self.dtype = torch.float32 if axis is not None and largest < _EXACT_FLOAT32 else torch.float64
         self.weight = torch.from_numpy(weight.codes.astype(np.float64)).to(self.dtype)
         bias = torch.from_numpy(biases.astype(np.float64)).to(self.dtype)
@@ -195,13 +197,14 @@ class _Weighted:
         return per_channel.reshape(-1, *[1] * (self.weight.ndim - 2))
 
     def accumulate(self, codes: torch.Tensor) -> torch.Tensor:
-        """Sum of (code - zero point) x weight code + bias: integers, float32 where they are exact in it, else float64."""
+        """Sum of (code - zero point) x weight code + bias: integers, float32 where they fit exactly, else float64."""
         centred = codes.to(self.dtype) - self.zero
         values = {name(self.node.inputs[0]): centred, name(self.node.inputs[1]): self.weight}  # type: ignore[arg-type]
         op = OPS[self.node.domain, self.node.op_type]
         args = [values[name(value)] for value in self.node.inputs[:2] if value is not None]
         result = op.function(*args, **attributes(self.node), **context(op.function, self.node, self.graph.opset))
-        return result.add_(self.bias)
+        total: torch.Tensor = result.add_(self.bias)
+        return total
 
 
 def quantize(real: torch.Tensor, grid: Quantization) -> torch.Tensor:
@@ -222,7 +225,7 @@ def clamp_codes(unit: Unit, output: Quantization) -> tuple[int, int]:
     if unit.clamp is None:
         return output.qmin, output.qmax
     low, high = (
-        int(output.quantize(np.float32([bound]))[0]) if np.isfinite(bound) else edge
+        int(output.quantize(np.array([bound], np.float32))[0]) if np.isfinite(bound) else edge
         for bound, edge in zip(unit.clamp, (output.qmin, output.qmax), strict=True)
     )
     return low, high
@@ -237,6 +240,6 @@ def _last_readers(graph: Graph, plan: Plan) -> dict[str, list[str]]:
                 if value is not None and value.const_value is None:
                     last[name(value)] = unit.name
     result: dict[str, list[str]] = {}
-    for value, unit_name in last.items():
-        result.setdefault(unit_name, []).append(value)
+    for value_name, unit_name in last.items():
+        result.setdefault(unit_name, []).append(value_name)
     return result

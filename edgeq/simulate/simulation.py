@@ -1,7 +1,7 @@
 """The plan applied to the graph: a differentiable ``torch.nn.Module`` that computes on fake-quantized values.
 
 Its forward is that of the ONNX file with QuantizeLinear/DequantizeLinear pairs, run without a runtime's optimizer. It
-can be trained with any loss and optimizer; :meth:`Simulation.plan` gives the plan of where it stands, for the exporters.
+can be trained with any loss and optimizer; :meth:`Simulation.plan` gives the plan of where it stands, for exporters.
 What a runtime's integer kernels make of the same plan, to the last bit, is :class:`edgeq.simulate.IntegerSimulation`.
 """
 
@@ -118,7 +118,9 @@ class _Rewriter:
         for node in self.fx_graph.nodes:
             if "value" in node.meta:
                 self.by_value[node.meta["value"]] = node
-        self.calls = {n.meta["onnx"]: n for n in self.fx_graph.nodes if "onnx" in n.meta and n.target is not operator.getitem}
+        self.calls = {
+            n.meta["onnx"]: n for n in self.fx_graph.nodes if "onnx" in n.meta and n.target is not operator.getitem
+        }
 
     def rewrite(self) -> None:
         for unit in self.plan.units:
@@ -196,7 +198,9 @@ class _Rewriter:
                 quantized = self.fx_graph.call_module(name, (source,))
             allowed = readers.get(value, set())
 
-            def reads_codes(user: fx.Node, new: fx.Node = quantized, all_: bool = made_by_integer, ok: set[str] = allowed) -> bool:
+            def reads_codes(
+                user: fx.Node, new: fx.Node = quantized, all_: bool = made_by_integer, ok: set[str] = allowed
+            ) -> bool:
                 return user is not new and (all_ or user.meta.get("onnx") in ok)
 
             source.replace_all_uses_with(quantized, delete_user_cb=reads_codes)

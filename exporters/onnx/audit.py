@@ -24,8 +24,8 @@ from edgeq.plan.quantization import Quantization
 #: Ops of ONNX Runtime's optimized graph that compute on integers.
 INTEGER_KERNELS = frozenset(
     {"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger", "QLinearAdd",
-     "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu",
-     "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere", "DynamicQuantizeMatMul", "MatMulNBits"}
+     "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearConcat", "QLinearSigmoid",
+     "QLinearLeakyRelu", "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere", "DynamicQuantizeMatMul", "MatMulNBits"}
 )  # fmt: skip
 
 
@@ -48,7 +48,9 @@ def audit(data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int,
     counts = macs(graph, shapes)
     rows = tuple(_row(unit, plan, optimized, counts) for unit in plan.units)
     problems += [
-        f"{row.unit}: {row.reason}" for row, unit in zip(rows, plan.units, strict=True) if unit.integer and row.macs and not row.integer
+        f"{row.unit}: {row.reason}"
+        for row, unit in zip(rows, plan.units, strict=True)
+        if unit.integer and row.macs and not row.integer
     ]
     return Audit(
         format="onnx",

@@ -1,8 +1,9 @@
 """Graph + plan -> an ONNX model with QuantizeLinear/DequantizeLinear pairs that ONNX Runtime runs in integer kernels.
 
-Every grid of the plan becomes one pair. A value that an integer unit makes keeps its name after the pair, so readers and
-outputs need no change; a value that a float unit or the caller makes is quantized for its integer readers alone. A fused
-ReLU or clip that the grid's own saturation performs is dropped, for the runtime would otherwise not fuse the convolution.
+Every grid of the plan becomes one pair. A value that an integer unit makes keeps its name after the pair, so readers
+and outputs need no change; a value that a float unit or the caller makes is quantized for its integer readers alone. A
+fused ReLU or clip that the grid's own saturation performs is dropped, for the runtime would otherwise not fuse the
+convolution.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8"
     common.TopologicalSortPass()(model)
     model.producer_name, model.producer_version = "edgeq", ""
     model.ir_version = min(max(model.ir_version, 8), 10)
-    return ir.to_proto(model).SerializeToString(deterministic=True)
+    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return data
 
 
 class _Writer:
@@ -55,16 +57,16 @@ class _Writer:
     def write(self) -> None:
         readers: dict[str, list[Unit]] = {}
         for unit in self.plan.units:
-            for value in unit.inputs if unit.integer else ():
-                readers.setdefault(value, []).append(unit)
+            for read in unit.inputs if unit.integer else ():
+                readers.setdefault(read, []).append(unit)
         values = {value: self.graph.value(value) for value in self.plan.activations}
         nodes = {unit.name: [self.graph.node(n) for n in unit.nodes] for unit in self.plan.units}
         for unit in self.plan.units:
             if unit.weight is not None and unit.weight in self.plan.weights:
                 self._write_weight(unit, nodes[unit.name])
-            for value in unit.inputs if unit.integer else ():
-                if value in self.plan.constants:
-                    self._write_constant(value, nodes[unit.name][0])
+            for operand in unit.inputs if unit.integer else ():
+                if operand in self.plan.constants:
+                    self._write_constant(operand, nodes[unit.name][0])
         for value_name, value in values.items():
             maker = self.makers.get(value_name)
             if maker is not None and maker.integer and maker.op == "Pad":
@@ -103,7 +105,9 @@ class _Writer:
             adder = nodes[1]
             adder.replace_input_with(0 if adder.inputs[1] is anchor.outputs[0] else 1, bias)
         elif np.any(self.plan.biases[unit.name].codes):
-            raise PlanError(f"unit {unit.name!r}: a MatMul without bias got one; its input has more than two dimensions")
+            raise PlanError(
+                f"unit {unit.name!r}: a MatMul without bias got one; its input has more than two dimensions"
+            )
 
     def _write_constant(self, value: str, anchor: ir.Node) -> None:
         new = self._dequantized(value, self.plan.constants[value], signed=False)
@@ -163,7 +167,7 @@ class _Writer:
         assert before is not None
         if edges[0] >= low - step / 2 and edges[1] <= high + step / 2:
             return before
-        # The grid reaches beyond the clamp: quantize first, then clamp on the grid, so that the convolution still fuses.
+        # The grid reaches beyond the clamp: quantize first, then clamp on the grid; so the convolution still fuses.
         _, dequantize = self._pair(before, f"{name(value)}_unclamped", grid)
         nodes[-1].replace_input_with(0, dequantize.outputs[0])
         return value

@@ -44,13 +44,15 @@ def _foldable(graph: Graph, producer: ir.Node, batchnorm: ir.Node) -> bool:
 def _fold(graph: Graph, producer: ir.Node, batchnorm: ir.Node) -> None:
     gamma, beta, mean, variance = (_array(graph, value) for value in batchnorm.inputs[1:5])
     factor = gamma / np.sqrt(variance + batchnorm.attributes.get_float("epsilon", 1e-5))
-    weight = _array(graph, producer.inputs[1])
+    weight_value = producer.inputs[1]
+    assert weight_value is not None
+    weight = _array(graph, weight_value)
     bias_value = producer.inputs[2] if len(producer.inputs) > 2 else None
     bias = np.zeros_like(mean) if bias_value is None else np.broadcast_to(_array(graph, bias_value), mean.shape)
     shape = [1] * weight.ndim
     shape[output_axis(producer)] = -1
     prefix = producer.outputs[0].name
-    new_weight = _initializer(graph, f"{producer.inputs[1].name}_folded_{prefix}", weight * factor.reshape(shape))
+    new_weight = _initializer(graph, f"{weight_value.name}_folded_{prefix}", weight * factor.reshape(shape))
     new_bias = _initializer(graph, f"{prefix}_folded_bias", (bias - mean) * factor + beta)
     producer.replace_input_with(1, new_weight)
     if len(producer.inputs) < 3:

@@ -1,4 +1,4 @@
-"""Every node keeps the path of its PyTorch module; all other metadata goes, since exporters write local file paths there."""
+"""Every node keeps the path of its PyTorch module; other metadata goes: exporters write local file paths there."""
 
 import ast
 

@@ -36,7 +36,8 @@ def _rewrite(graph: Graph, node: ir.Node) -> None:
         last = ir.node("Flatten", pool.outputs, {"axis": 1}, metadata_props=dict(node.metadata_props))
         pool.outputs[0].name = f"{node.outputs[0].name}_pooled"
         source = node.inputs[0]
-        assert source is not None and source.shape is not None
+        assert source is not None
+        assert source.shape is not None
         pool.outputs[0].type = source.type
         pool.outputs[0].shape = ir.Shape([*source.shape[:2], *([1] * (len(source.shape) - 2))])
         last.name = f"{node.name}_flatten"

@@ -85,8 +85,9 @@ def fix_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
         value.shape = ir.Shape(dims)
     for value in by_name.values():
         if symbols and value.shape is not None:
-            dims = [symbols.get(d.value, d) if isinstance(d, ir.SymbolicDim) and d.value else d for d in value.shape]
-            value.shape = ir.Shape(dims)
+            value.shape = ir.Shape(
+                [symbols.get(d.value, d) if isinstance(d, ir.SymbolicDim) and d.value else d for d in value.shape]
+            )
 
 
 def check_finite(graph: Graph) -> None:

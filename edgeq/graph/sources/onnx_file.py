@@ -1,4 +1,4 @@
-"""An ``.onnx`` file as an ``onnx_ir.Model``: weights stay memory-mapped, external data must lie in the model's folder."""
+"""An ``.onnx`` file as an ``onnx_ir.Model``: weights stay memory-mapped, external data must lie beside the model."""
 
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def check_external_data(model: ir.Model, path: Path) -> None:
         where = (folder / tensor.location).resolve()
         if Path(tensor.location).is_absolute() or not where.is_relative_to(folder):
             raise ModelError(
-                f"model {path}: tensor {value.name!r} refers to data outside of the model's folder ({tensor.location}); "
-                "place the data beside the model"
+                f"model {path}: tensor {value.name!r} refers to data outside of the model's folder "
+                f"({tensor.location}); place the data beside the model"
             )
         if not where.is_file():
             raise ModelError(f"model {path}: external data {tensor.location!r} of tensor {value.name!r} is missing")
@@ -79,7 +79,8 @@ def _modernize(model: ir.Model, path: Path, version: int) -> ir.Model:
             f"model {path}: operator set {version} cannot be converted to {_CONVERT_TO} ({_first_line(error)}); "
             "export it anew with opset 13 or later"
         ) from error
-    return ir.from_proto(converted)
+    native: ir.Model = ir.from_proto(converted)
+    return native
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A PyTorch model: a ``.pt2`` file of torch.export, or ``package.module:factory`` with weights; exported through ONNX."""
+"""A PyTorch model: a ``.pt2`` file of torch.export, or ``package.module:factory`` with weights; exported as ONNX."""
 
 import contextlib
 import importlib
@@ -32,7 +32,7 @@ def read_exported_program(path: Path) -> ir.Model:
             program = torch.export.load(path)
     except Exception as error:  # torch raises many kinds for a damaged archive
         raise ModelError(f"model {path}: not a readable torch.export file ({_first_line(error)})") from error
-    return _export(program, None, None, str(path))
+    return _export(program, (), None, str(path))
 
 
 def build_from_factory(
@@ -51,7 +51,9 @@ def build_from_factory(
     return export_module(module, example, spec, dynamic_batch)
 
 
-def export_module(module: nn.Module, example: Sequence[torch.Tensor], label: str, dynamic_batch: bool = True) -> ir.Model:
+def export_module(
+    module: nn.Module, example: Sequence[torch.Tensor], label: str, dynamic_batch: bool = True
+) -> ir.Model:
     """Export an ``nn.Module`` in evaluation mode; the first dimension of every input is the batch."""
     shapes = tuple({0: torch.export.Dim.DYNAMIC} if t.ndim else None for t in example) if dynamic_batch else None
     was_training = module.training
@@ -112,11 +114,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise ModelError(f"weights {path}: they do not fit the model: {detail[:300]}") from error
 
 
-def _export(program: Any, example: tuple[torch.Tensor, ...] | None, shapes: Any, label: str) -> ir.Model:
+def _export(program: Any, example: tuple[torch.Tensor, ...], shapes: Any, label: str) -> ir.Model:
     try:
         with _quiet():
             exported = torch.onnx.export(
-                program, example, dynamo=True, dynamic_shapes=shapes, opset_version=_OPSET, optimize=False, verbose=False
+                program,
+                example,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                opset_version=_OPSET,
+                optimize=False,
+                verbose=False,
             )
     except Exception as error:  # the exporter wraps the user's code: anything can come out
         cause = error.__cause__ or error
@@ -145,7 +153,11 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -8,7 +8,7 @@ import torch
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization
 
-#: (accumulator, int32 values as float32 or float64, float32 input scale, float32 weight scales shaped to broadcast, output grid) -> codes
+#: (accumulator: int32 values as float32 or float64, input scale, weight scales to broadcast, output grid) -> codes
 Requantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Quantization], torch.Tensor]
 
 

@@ -26,7 +26,7 @@ def _add(operands: Operands) -> torch.Tensor:
 
 
 def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    # The product of an 8-bit and a 24-bit number is exact in float64, so one rounding to float32 is left, as in hardware.
+    # The product of 8 and 24 bits is exact in float64, so one rounding to float32 is left, as in hardware.
     return (a.to(torch.float64) * b.to(torch.float64) + c.to(torch.float64)).to(torch.float32)
 
 
