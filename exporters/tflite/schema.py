@@ -58,6 +58,8 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "GELU": {"int8": 2, "int16": 2},
     "SQUARE": {"int8": 1},
     "TILE": {"int8": 1},
+    "DEPTH_TO_SPACE": {"int8": 1},
+    "SPACE_TO_DEPTH": {"int8": 1},
     "BROADCAST_TO": {"int8": 2},
 }
 _DEFAULT_VERSIONS = {"int8": 2, "int16": 3}

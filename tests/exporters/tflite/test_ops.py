@@ -1,0 +1,200 @@
+"""Every op family, float and integer, in LiteRT's default and reference kernels, against PyTorch."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeq.exporters.tflite import audit, build
+
+from .single_op import DEFAULT, Case, codes, graph_of, integer_plan, real, run, samples, with_plan_constants
+
+_RANDOM = np.random.default_rng(7)
+
+
+def _w(*shape: int) -> np.ndarray:
+    return _RANDOM.normal(0, 0.4, size=shape).astype(np.float32)
+
+
+def _i(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+def _conv(weight: tuple[int, ...], shape: tuple[int, ...], op: str = "Conv", **attributes: Any) -> Case:
+    extra = {key: attributes.pop(key) for key in ("then",) if key in attributes}
+    bias = weight[0] if op == "Conv" else weight[1] * attributes.get("group", 1)
+    return Case(op, (shape,), attributes, {1: _w(*weight), 2: _w(bias)}, **extra)
+
+
+#: Cases that run in float and, on an integer plan, on codes.
+BOTH: dict[str, Case] = {
+    "conv 3x3 same": _conv((5, 3, 3, 3), (1, 3, 8, 8), pads=[1, 1, 1, 1]),
+    "conv valid": _conv((5, 3, 3, 3), (1, 3, 8, 7)),
+    "conv strided, pads on both sides": _conv((4, 3, 3, 3), (1, 3, 8, 8), pads=[1, 1, 1, 1], strides=[2, 2]),
+    "conv uneven pads": _conv((4, 3, 3, 2), (1, 3, 8, 8), pads=[2, 0, 1, 1]),
+    "conv dilated": _conv((4, 3, 3, 3), (1, 3, 9, 9), pads=[2, 2, 2, 2], dilations=[2, 2]),
+    "conv SAME_UPPER": _conv((4, 3, 3, 3), (1, 3, 7, 8), auto_pad="SAME_UPPER", strides=[2, 2]),
+    "conv SAME_LOWER": _conv((4, 3, 2, 2), (1, 3, 7, 8), auto_pad="SAME_LOWER"),
+    "conv 1x1": _conv((6, 3, 1, 1), (1, 3, 4, 4)),
+    "conv relu": _conv((4, 3, 3, 3), (1, 3, 6, 6), pads=[1, 1, 1, 1], then="Relu"),
+    "conv relu6": _conv((4, 3, 3, 3), (1, 3, 6, 6), pads=[1, 1, 1, 1], then=(0.0, 6.0)),
+    "conv clip -1 1": _conv((4, 3, 3, 3), (1, 3, 6, 6), then=(-1.0, 1.0)),
+    "conv clip 0 4": _conv((4, 3, 3, 3), (1, 3, 6, 6), then=(0.0, 4.0)),
+    "conv clip -0.5 0.7": _conv((4, 3, 3, 3), (1, 3, 6, 6), then=(-0.5, 0.7)),
+    "depthwise": _conv((4, 1, 3, 3), (1, 4, 8, 8), group=4, pads=[1, 1, 1, 1]),
+    "depthwise multiplier": _conv((8, 1, 3, 3), (1, 4, 8, 8), group=4, pads=[1, 1, 1, 1], strides=[2, 2]),
+    "grouped": _conv((6, 2, 3, 3), (1, 4, 8, 8), group=2, pads=[1, 1, 1, 1]),
+    "conv 1d": _conv((5, 3, 3), (1, 3, 12), pads=[1, 1]),
+    "conv 1d depthwise strided": _conv((4, 1, 3), (1, 4, 12), group=4, strides=[2], pads=[1, 1]),
+    "transposed conv valid": _conv((3, 4, 2, 2), (1, 3, 5, 5), "ConvTranspose", strides=[2, 2]),
+    "transposed conv pads": _conv((3, 4, 4, 4), (1, 3, 5, 5), "ConvTranspose", strides=[2, 2], pads=[1, 1, 1, 1]),
+    "transposed conv output padding": _conv(
+        (3, 4, 3, 3), (1, 3, 5, 5), "ConvTranspose", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]
+    ),
+    "transposed conv crop": _conv((3, 4, 3, 3), (1, 3, 5, 5), "ConvTranspose", strides=[2, 2], pads=[0, 1, 2, 0]),
+    "transposed conv dilated": _conv((3, 4, 3, 3), (1, 3, 5, 5), "ConvTranspose", dilations=[2, 2]),
+    "transposed conv 1d": _conv((3, 4, 3), (1, 3, 5), "ConvTranspose", strides=[2]),
+    "gemm": Case("Gemm", ((1, 12),), {"transB": 1}, {1: _w(5, 12), 2: _w(5)}),
+    "gemm relu": Case("Gemm", ((1, 12),), {}, {1: _w(12, 5), 2: _w(5)}, then="Relu"),
+    "gemm rows": Case("Gemm", ((7, 12),), {}, {1: _w(12, 5), 2: _w(5)}),
+    "matmul constant": Case("MatMul", ((1, 6, 12),), {}, {1: _w(12, 5)}),
+    "matmul": Case("MatMul", ((2, 6, 12), (2, 12, 5))),
+    "matmul heads": Case("MatMul", ((1, 3, 6, 12), (1, 3, 12, 6))),
+    "max pool": Case("MaxPool", ((1, 3, 8, 8),), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "max pool pads": Case(
+        "MaxPool", ((1, 3, 8, 8),), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    ),
+    "max pool ceil": Case("MaxPool", ((1, 3, 7, 7),), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
+    "max pool 1d": Case("MaxPool", ((1, 3, 8),), {"kernel_shape": [2], "strides": [2]}),
+    "average pool": Case("AveragePool", ((1, 3, 8, 8),), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "average pool same": Case("AveragePool", ((1, 3, 8, 8),), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    "average pool counts pads": Case(
+        "AveragePool", ((1, 3, 8, 8),), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}
+    ),
+    "global average pool": Case("GlobalAveragePool", ((1, 3, 6, 5),)),
+    "add": Case("Add", ((1, 3, 4, 5), (1, 3, 4, 5))),
+    "add relu": Case("Add", ((1, 3, 4, 5), (1, 3, 4, 5)), then="Relu"),
+    "add clip": Case("Add", ((1, 3, 4, 5), (1, 3, 4, 5)), then=(-0.25, 2.0)),
+    "add broadcast": Case("Add", ((1, 3, 4, 5), (3, 1, 1))),
+    "add constant": Case("Add", ((1, 3, 4, 5),), {}, {1: _w(3, 1, 1)}),
+    "add scalar": Case("Add", ((1, 3, 4, 5),), {}, {1: np.float32(0.75).reshape(())}),
+    "sub": Case("Sub", ((1, 3, 4, 5), (1, 3, 4, 5))),
+    "sub constant first": Case("Sub", ((1, 3, 4, 5),), {}, {0: np.float32([1.5])}),
+    "mul": Case("Mul", ((1, 3, 4, 5), (1, 3, 4, 5))),
+    "mul gate": Case("Mul", ((1, 3, 4, 5), (1, 3, 1, 1))),
+    "relu": Case("Relu", ((1, 3, 4, 5),)),
+    "clip": Case("Clip", ((1, 3, 4, 5),), {}, {1: np.float32(-0.5), 2: np.float32(1.25)}),
+    "relu6": Case("Clip", ((1, 3, 4, 5),), {}, {1: np.float32(0), 2: np.float32(6)}),
+    "leaky relu": Case("LeakyRelu", ((1, 3, 4, 5),), {"alpha": 0.125}),
+    "prelu": Case("PRelu", ((1, 3, 4, 5),), {}, {1: np.float32([0.1, 0.25, 0.5]).reshape(3, 1, 1)}),
+    "hard swish": Case("HardSwish", ((1, 3, 4, 5),)),
+    "hard sigmoid": Case("HardSigmoid", ((1, 3, 4, 5),), {"alpha": 1 / 6, "beta": 0.5}, steps=2),
+    "elu": Case("Elu", ((1, 3, 4, 5),), kernels=(DEFAULT,)),
+    "gelu": Case("Gelu", ((1, 3, 4, 5),), opset=20),
+    "gelu tanh": Case("Gelu", ((1, 3, 4, 5),), {"approximate": "tanh"}, opset=20),
+    "sigmoid": Case("Sigmoid", ((1, 3, 4, 5),)),
+    "tanh": Case("Tanh", ((1, 3, 4, 5),)),
+    "softmax last": Case("Softmax", ((1, 4, 10),), {"axis": -1}),
+    "softmax channels": Case("Softmax", ((1, 6, 4, 5),), {"axis": 1}),
+    "softmax opset 11": Case("Softmax", ((1, 6, 4, 5),), {"axis": 1}, opset=11),
+    "reduce mean": Case("ReduceMean", ((1, 3, 4, 5),), {"keepdims": 0}, {1: _i(2)}),
+    "reduce mean channels": Case("ReduceMean", ((1, 3, 4, 5),), {"keepdims": 1}, {1: _i(1)}),
+    "reduce max": Case("ReduceMax", ((1, 3, 4, 5),), {"keepdims": 1}, {1: _i(2, 3)}),
+    "reduce min": Case("ReduceMin", ((1, 3, 4, 5),), {"keepdims": 0}, {1: _i(-1)}),
+    "concat channels": Case("Concat", ((1, 3, 4, 5), (1, 2, 4, 5)), {"axis": 1}),
+    "concat rows": Case("Concat", ((1, 3, 4, 5), (1, 3, 2, 5)), {"axis": 2}),
+    "reshape": Case("Reshape", ((1, 3, 4, 5),), {}, {1: _i(1, 12, 5)}),
+    "flatten": Case("Flatten", ((1, 3, 4, 5),)),
+    "transpose": Case("Transpose", ((1, 3, 4, 5),), {"perm": [0, 2, 3, 1]}),
+    "squeeze": Case("Squeeze", ((1, 3, 1, 5),), {}, {1: _i(2)}),
+    "unsqueeze": Case("Unsqueeze", ((3, 5),), {}, {1: _i(0)}),
+    "depth to space": Case("DepthToSpace", ((1, 8, 3, 4),), {"blocksize": 2}),
+    "depth to space CRD": Case("DepthToSpace", ((1, 8, 3, 4),), {"blocksize": 2, "mode": "CRD"}),
+    "space to depth": Case("SpaceToDepth", ((1, 2, 4, 6),), {"blocksize": 2}),
+    "expand": Case("Expand", ((1, 3, 1, 5),), {}, {1: _i(1, 3, 4, 5)}),
+    "tile": Case("Tile", ((1, 3, 2, 5),), {}, {1: _i(1, 2, 1, 2)}),
+    "slice": Case("Slice", ((1, 6, 4, 5),), {}, {1: _i(1, 1), 2: _i(5, 4), 3: _i(1, 2)}),
+    "slice strides": Case("Slice", ((1, 3, 8, 8),), {}, {1: _i(0, 0), 2: _i(8, 8), 3: _i(2, 3), 4: _i(2, 2)}),
+    "slice channel stride": Case("Slice", ((1, 6, 4, 5),), {}, {1: _i(1), 2: _i(6), 3: _i(1), 4: _i(2)}),
+    "slice reversed": Case("Slice", ((1, 6, 4, 5),), {}, {1: _i(-1), 2: _i(-100), 3: _i(2), 4: _i(-1)}),
+    "split": Case("Split", ((1, 6, 4, 5),), {"axis": 1, "num_outputs": 2}, outputs=2),
+    "split uneven": Case("Split", ((1, 6, 4, 5),), {"axis": 1}, {1: _i(2, 4)}, outputs=2),
+    "gather": Case("Gather", ((5, 6),), {"axis": 1}, {1: np.array([[0, 2], [5, -1]])}),
+    "gather one": Case("Gather", ((1, 3, 4, 5),), {"axis": 2}, {1: np.array(-2)}),
+    "pad": Case("Pad", ((1, 3, 4, 5),), {}, {1: _i(0, 0, 1, 2, 0, 0, 0, 1)}),
+    "pad channels": Case("Pad", ((1, 3, 4, 5),), {}, {1: _i(0, 2, 0, 0, 0, 2, 0, 0)}),
+    "resize nearest": Case(
+        "Resize", ((1, 3, 4, 5),), {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                                  "nearest_mode": "floor"}, {2: np.float32([1, 1, 2, 2])}
+    ),
+    "resize nearest default": Case("Resize", ((1, 3, 4, 5),), {"mode": "nearest"}, {2: np.float32([1, 1, 2, 3])}),
+    "resize nearest odd": Case("Resize", ((1, 3, 4, 5),), {"mode": "nearest"}, {3: _i(1, 3, 7, 8)}),
+    "resize bilinear": Case("Resize", ((1, 3, 4, 5),), {"mode": "linear"}, {2: np.float32([1, 1, 2, 2])}),
+    "resize bilinear corners": Case(
+        "Resize", ((1, 3, 4, 5),), {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        {3: _i(1, 3, 7, 9)},
+    ),
+}  # fmt: skip
+
+#: Cases that are float only.
+FLOAT: dict[str, Case] = {
+    "div": Case("Div", ((1, 3, 4, 5), (1, 3, 4, 5)), positive=True),
+    "pow": Case("Pow", ((1, 3, 4, 5),), {}, {1: np.float32(1.7)}, positive=True),
+    "sqrt": Case("Sqrt", ((1, 3, 4, 5),), positive=True),
+    "exp": Case("Exp", ((1, 3, 4, 5),)),
+    "log": Case("Log", ((1, 3, 4, 5),), positive=True),
+    "abs": Case("Abs", ((1, 3, 4, 5),)),
+    "neg": Case("Neg", ((1, 3, 4, 5),)),
+    "sin": Case("Sin", ((1, 3, 4, 5),)),
+    "cos": Case("Cos", ((1, 3, 4, 5),)),
+    "floor": Case("Floor", ((1, 3, 4, 5),)),
+    "ceil": Case("Ceil", ((1, 3, 4, 5),), kernels=(DEFAULT,)),
+    "round": Case("Round", ((1, 3, 4, 5),), kernels=(DEFAULT,)),
+    "sign": Case("Sign", ((1, 3, 4, 5),)),
+    "max": Case("Max", ((1, 3, 4, 5), (1, 3, 4, 5), (1, 3, 1, 1))),
+    "min": Case("Min", ((1, 3, 4, 5), (1, 3, 4, 5))),
+    "log softmax": Case("LogSoftmax", ((1, 6, 4, 5),), {"axis": 1}),
+    "reduce sum": Case("ReduceSum", ((1, 3, 4, 5),), {"keepdims": 0}, {1: _i(1, 2)}),
+    "arg max": Case("ArgMax", ((1, 6, 4, 5),), {"axis": 1, "keepdims": 0}),
+    "pad constant": Case("Pad", ((1, 3, 4, 5),), {}, {1: _i(0, 0, 1, 2, 0, 0, 0, 1), 2: np.float32(1.5)}),
+    "pad reflect": Case("Pad", ((1, 3, 4, 5),), {"mode": "reflect"}, {1: _i(0, 0, 1, 2, 0, 0, 0, 1)}),
+}
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("name", [*BOTH, *FLOAT])
+def test_float_file_computes_what_the_graph_computes(name: str, layout: Any) -> None:
+    case = BOTH[name] if name in BOTH else FLOAT[name]
+    graph = graph_of(case)
+    inputs = samples(graph, case.positive)
+    expected = real(graph, inputs)
+    export = build(graph, None, layout=layout)
+    assert audit(export.data, graph, None).problems == ()
+    for kernels in case.kernels:
+        found = run(export, {f"x{i}": x.numpy() for i, x in enumerate(inputs)}, kernels)
+        for key, array in expected.items():
+            assert found[key].dtype == array.dtype
+            # The kernels sum in another order and approximate transcendental functions to a few units of float32.
+            np.testing.assert_allclose(found[key], array, rtol=2e-5, atol=2e-5, err_msg=f"{key} in {kernels}")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_integer_file_is_within_rounding_of_the_plan(name: str) -> None:
+    case = BOTH[name]
+    graph = graph_of(case)
+    inputs = samples(graph, case.positive)
+    plan = integer_plan(graph, inputs)
+    export = build(graph, plan)
+    assert audit(export.data, graph, plan).problems == ()
+    feeds = codes(plan, graph, inputs)
+    # What the plan means, in real arithmetic: codes in, real numbers through, codes out.
+    dequantized = tuple(torch.from_numpy(plan.activations[k].dequantize(c.astype(np.int64))) for k, c in feeds.items())
+    expected = real(with_plan_constants(graph, plan), dequantized)
+    for kernels in case.kernels:
+        found = run(export, feeds, kernels)
+        for key, array in expected.items():
+            wanted = plan.activations[key].quantize(array)
+            difference = np.abs(found[key].astype(np.int64) - wanted)
+            assert found[key].dtype == np.int8
+            assert difference.max() <= case.steps, f"{key} in {kernels}: {difference.max()} steps"
