@@ -4,8 +4,14 @@
 
 The gradient to x passes where x is inside of the grid and is zero outside (clipped straight-through estimator, Bengio
 et al. 2013); the gradient to the scale is that of LSQ (Esser et al., "Learned Step Size Quantization", ICLR 2020): it
-follows from writing round(v) as v + (round(v) - v).detach().
+follows from writing round(v) as v + (round(v) - v).detach():
+
+    dy/dx = 1 inside of the grid, else 0          dy/dscale = y / scale - (x / scale) dy/dx
+
+Both are written out, since training on a CPU spends a third of its time in these elementwise passes.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +27,34 @@ def round_ste(x: torch.Tensor) -> torch.Tensor:
 
 def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, qmin: int, qmax: int) -> torch.Tensor:
     """x on the grid, as real numbers; scale and zero point broadcast against x."""
-    codes = torch.clamp(round_ste(x / scale) + zero_point, qmin, qmax)
-    return (codes - zero_point) * scale
+    result: torch.Tensor = _FakeQuantize.apply(x, scale, zero_point, qmin, qmax)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FakeQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, qmin: int, qmax: int
+    ) -> torch.Tensor:
+        real_codes = x / scale
+        low, high = qmin - zero_point, qmax - zero_point
+        y = torch.round(real_codes).clamp_(low, high) * scale
+        ctx.save_for_backward(real_codes, y, scale, low, high)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        real_codes, y, scale, low, high = ctx.saved_tensors
+        if low.numel() == 1:
+            # One pass: the gradient where a number rounds to a code of the grid, zero elsewhere.
+            to_x = torch.ops.aten.hardtanh_backward(gradient, real_codes, float(low) - 0.5, float(high) + 0.5)
+        else:
+            to_x = gradient * ((real_codes >= low - 0.5) & (real_codes <= high + 0.5))
+        to_scale = None
+        if ctx.needs_input_grad[1]:
+            to_scale = (gradient * y).sum_to_size(scale.shape) / scale - (to_x * real_codes).sum_to_size(scale.shape)
+        return (to_x if ctx.needs_input_grad[0] else None), to_scale, None, None, None
 
 
 class _Grid(nn.Module):
