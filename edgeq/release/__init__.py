@@ -1,0 +1,1 @@
+"""The release: gate, statistics, report, lock file and bundle."""

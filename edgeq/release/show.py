@@ -1,0 +1,53 @@
+"""Numbers as people read them: one place, so that the report, the summary and the reasons agree."""
+
+import math
+
+_SIZES = ("B", "KB", "MB", "GB", "TB")
+
+
+def show(value: float | None, unit: str) -> str:
+    """A number with its unit; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "\N{EM DASH}" if value is None else str(value)
+    match unit:
+        case "share":
+            return f"{_trim(100 * value, 2)} %"
+        case "points":
+            return f"{_trim(100 * value, 2)} {'point' if round(abs(100 * value), 2) == 1 else 'points'}"
+        case "bytes":
+            return _bytes(value)
+        case "ms":
+            return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+        case "ratio":
+            return f"{value:.2f}x"
+        case "steps":
+            return f"{value:g} {'step' if value == 1 else 'steps'}"
+        case "percentage":
+            return f"{_trim(100 * value, 1)} %"
+        case _:
+            return f"{value:.4g}"
+
+
+def show_interval(low: float | None, high: float | None, unit: str) -> str:
+    """A confidence interval as "low to high unit"; "" where there is none."""
+    if low is None or high is None:
+        return ""
+    first, last = show(low, unit), show(high, unit)
+    return f"{first.split(' ')[0]} to {last}"
+
+
+def count(number: int) -> str:
+    """A whole number with thousands separated."""
+    return f"{number:,}"
+
+
+def _trim(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return "0" if float(text) == 0 else text.rstrip("0").rstrip(".")
+
+
+def _bytes(value: float) -> str:
+    size, index = float(value), 0
+    while abs(size) >= 1000 and index < len(_SIZES) - 1:
+        size, index = size / 1000, index + 1
+    return f"{int(size)} B" if index == 0 else f"{size:.3g} {_SIZES[index]}"
