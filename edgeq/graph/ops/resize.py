@@ -142,7 +142,7 @@ def coordinates(size: int, target: int, scale: float, roi: tuple[float, float], 
     if mode == "half_pixel" or (mode == "pytorch_half_pixel" and target > 1):
         return (out + np.float32(0.5)) / step - np.float32(0.5)
     if mode == "pytorch_half_pixel":
-        return np.full(1, -0.5, np.float32)
+        return np.zeros(1, np.float32)
     if mode == "asymmetric":
         return out / step
     if mode == "align_corners":

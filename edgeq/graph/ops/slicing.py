@@ -29,19 +29,20 @@ def slice_axes(
     dims = [axis % x.dim() for axis in chosen] if chosen is not None else list(range(len(begin)))
     slices = [slice(None)] * x.dim()
     for dim, first, last, step in zip(dims, begin, stop, steps, strict=True):
+        positions = _positions(first, last, step, x.shape[dim])
         if step > 0:
-            slices[dim] = slice(first, last, step)
-            continue
-        positions = range(x.shape[dim])[_backwards(first, last, step, x.shape[dim])]
-        x = x.index_select(dim, torch.tensor(list(positions), dtype=torch.int64, device=x.device))
+            slices[dim] = slice(positions.start, positions.stop, step)
+        else:
+            x = x.index_select(dim, torch.tensor(list(positions), dtype=torch.int64, device=x.device))
     return x[tuple(slices)]
 
 
-def _backwards(first: int, last: int, step: int, size: int) -> slice:
-    # An end before the start of the axis is written as a very negative number: Python needs None for it.
-    if last < -size:
-        return slice(first, None, step)
-    return slice(first, last, step)
+def _positions(first: int, last: int, step: int, size: int) -> range:
+    """The places taken; unlike Python's, a start before the axis is moved onto it also when going backwards."""
+    first, last = (place + size if place < 0 else place for place in (first, last))
+    if step > 0:
+        return range(min(max(first, 0), size), min(max(last, 0), size), step)
+    return range(min(max(first, 0), size - 1), min(max(last, -1), size - 1), step)
 
 
 def pad(
