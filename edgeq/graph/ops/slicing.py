@@ -9,6 +9,8 @@ from torch.nn import functional
 from edgeq.errors import UnsupportedOpError
 from edgeq.graph.ops.op import Ints, Op, ints
 
+_LARGEST = (2**31 - 1, 2**63 - 1)
+
 
 def slice_axes(
     x: Tensor,
@@ -38,7 +40,12 @@ def slice_axes(
 
 
 def _positions(first: int, last: int, step: int, size: int) -> range:
-    """The places taken; unlike Python's, a start before the axis is moved onto it also when going backwards."""
+    """The places taken; unlike Python's, a start before the axis is moved onto it also when going backwards.
+
+    The largest integer as an end means "to the very end" in both directions, as ONNX Runtime has it.
+    """
+    if last in _LARGEST:
+        last = -size - 1 if step < 0 else size
     first, last = (place + size if place < 0 else place for place in (first, last))
     if step > 0:
         return range(min(max(first, 0), size), min(max(last, 0), size), step)
