@@ -1,0 +1,105 @@
+"""Held-out samples: one half is watched during the run, the other half judges the result and is used once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeq.basin.divergence import Divergence
+from edgeq.errors import DataError
+from edgeq.recovery.logits import Outputs
+from edgeq.recovery.samples import Batch, Inputs
+from edgeq.recovery.teacher import Teacher
+
+#: One-sided confidence that the recovered plan is better, by the paired differences of the held-out samples.
+_Z = 1.645
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model does on some held-out samples.
+
+    Attributes:
+        divergence: float64 (samples,).
+        agreement: share of the decisions that are the float model's; NaN where there are no decisions.
+        correct: how many decisions are the label's; None without labels.
+    """
+
+    divergence: npt.NDArray[np.float64]
+    agreement: float
+    correct: int | None
+
+    @property
+    def mean(self) -> float:
+        """The mean divergence."""
+        return float(self.divergence.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Some held-out samples with the float model's outputs.
+
+    Attributes:
+        batches: inputs, float outputs and labels (or None), batch by batch.
+        measure: the divergence.
+    """
+
+    batches: tuple[tuple[Inputs, Outputs, torch.Tensor | None], ...]
+    measure: Divergence
+
+    @torch.no_grad()
+    def scores(self, run: Callable[[Inputs], Outputs]) -> Scores:
+        """Score a model that gives logits."""
+        found, agree, decided, correct, labelled = [], 0, 0, 0, False
+        for inputs, wanted, labels in self.batches:
+            outputs = run(inputs)
+            found.append(self.measure(outputs, wanted).cpu())
+            mine, reference = self.measure.decisions(outputs), self.measure.decisions(wanted)
+            if mine is not None and reference is not None:
+                agree, decided = agree + int((mine == reference).sum()), decided + mine.numel()
+                if labels is not None:
+                    labelled = True
+                    correct += int((mine.cpu() == labels.reshape(mine.shape)).sum())
+        share = agree / decided if decided else float("nan")
+        return Scores(torch.cat(found).double().numpy(), share, correct if labelled else None)
+
+
+def split(
+    held_out: Sequence[Inputs], labels: Sequence[torch.Tensor] | None, teacher: Teacher, measure: Divergence
+) -> tuple[HeldOut, HeldOut]:
+    """(watched, judging): every other sample each; batches of one sample alternate.
+
+    Raises:
+        DataError: fewer than two samples, or labels that do not fit.
+    """
+    if labels is not None and [len(part) for part in labels] != [len(inputs[0]) for inputs in held_out]:
+        raise DataError("the labels of the held-out samples do not fit their batches")
+    halves: tuple[list[tuple[Inputs, Outputs, torch.Tensor | None]], ...] = ([], [])
+    for index, inputs in enumerate(held_out):
+        count = len(inputs[0])
+        for half, kept in enumerate(halves):
+            part = slice((half + index) % 2 if count == 1 else half, None, 2)
+            if len(range(*part.indices(count))):
+                taken = tuple(x[part] for x in inputs)
+                kept.append((taken, teacher.outputs(Batch(taken)), None if labels is None else labels[index][part]))
+    if not all(halves):
+        raise DataError("recovery needs held-out samples to judge by: at least two, better some hundreds")
+    return HeldOut(tuple(halves[0]), measure), HeldOut(tuple(halves[1]), measure)
+
+
+def why_not_kept(before: Scores, after: Scores) -> str:
+    """Why the recovered plan must not replace the one it started from, or "" if it may."""
+    gain = before.divergence - after.divergence
+    if not np.isfinite(after.divergence).all():
+        return "the recovered model gives outputs that are not finite on held-out samples"
+    error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
+    if not float(gain.mean()) > _Z * error:
+        return (
+            f"held-out samples do not show that it is better: divergence {before.mean:.4g} before, "
+            f"{after.mean:.4g} after, {len(gain)} samples"
+        )
+    if before.correct is not None and after.correct is not None and after.correct < before.correct:
+        return f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {len(gain)}"
+    return ""
