@@ -5,7 +5,7 @@
 The gradient is taken at the deployed weights q and applied to the latent weights w (straight-through estimator), so
 that it feels the wall on which q stands. Steps are measured in quantization steps: the learning rate of a layer is a
 fixed part of its own grid's step (half a percent flips one code in a hundred within a few dozen steps; ten times as
-much destroys). Biases move by the same part of their layer's typical output step. Scales stay.
+much destroys). Biases move like weights. Scales stay. The rate warms up over four steps and falls to a tenth.
 
 The held-out altitude of the deployed weights is read every few steps, and the best reading judges: a probe that first
 falls and then oscillates has shown that the basin is near.
@@ -88,7 +88,7 @@ def probe(
     for step in range(1, steps + 1):
         inputs, z0 = parts[(step - 1) % len(parts)]
         gradients = gradient(landscape, rounded(landscape, latent), inputs, z0, training, blend)
-        warm = min(1.0, step / 4)
+        warm = min(1.0, step / 4) * (1 - 0.9 * step / steps)
         for name, g in gradients.items():
             latent[name] = latent[name] - warm * rates[name] * _adam(moments, name, g, step)
         if step % every == 0 or step == steps:
