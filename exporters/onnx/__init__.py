@@ -2,5 +2,6 @@
 
 from edgeq.exporters.onnx.audit import audit
 from edgeq.exporters.onnx.export import Signedness, export
+from edgeq.exporters.onnx.inspect import inspect
 
-__all__ = ["Signedness", "audit", "export"]
+__all__ = ["Signedness", "audit", "export", "inspect"]

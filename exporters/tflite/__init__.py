@@ -2,6 +2,7 @@
 
 from edgeq.exporters.tflite.audit import audit
 from edgeq.exporters.tflite.export import Export, build, export
+from edgeq.exporters.tflite.inspect import inspect
 from edgeq.exporters.tflite.read import File, Operator, Tensor, read
 
-__all__ = ["Export", "File", "Operator", "Tensor", "audit", "build", "export", "read"]
+__all__ = ["Export", "File", "Operator", "Tensor", "audit", "build", "export", "inspect", "read"]

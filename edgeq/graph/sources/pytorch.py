@@ -58,9 +58,22 @@ def export_module(
     shapes = tuple({0: torch.export.Dim.DYNAMIC} if t.ndim else None for t in example) if dynamic_batch else None
     was_training = module.training
     try:
-        return _export(module.eval(), tuple(example), shapes, label)
+        model = _export(module.eval(), tuple(example), shapes, label)
     finally:
         module.train(was_training)
+    _name_batch(model)
+    return model
+
+
+def _name_batch(model: ir.Model) -> None:
+    """Call the exporter's symbol of the batch (s77) by its name."""
+    first = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
+    symbols = {dim.value for dim in first if isinstance(dim, ir.SymbolicDim)}
+    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if value.shape is not None:
+            dims = ["batch" if isinstance(d, ir.SymbolicDim) and d.value in symbols else d for d in value.shape]
+            value.shape = ir.Shape(dims)
 
 
 def call_factory(spec: str) -> nn.Module:
