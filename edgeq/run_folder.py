@@ -3,30 +3,42 @@
 A result is written to a temporary name and renamed; it carries its own digest, so a damaged one is computed again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import edgeq
-from edgeq.errors import OutputError
-from edgeq.release.atomic import write_file
+from edgeq.release.atomic import output_errors, write_file
 
 _DIGEST = hashlib.sha256().digest_size
 
 
 class RunFolder:
-    """Results of stages, by content."""
+    """Results of stages, by content; a context that leaves no empty folder behind where no stage got done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"run folder {path}: {error.strerror}; choose another with -o") from error
+
+    def __enter__(self) -> Self:
+        """Make the folder: what cannot be written is refused before any work.
+
+        Raises:
+            OutputError: the folder cannot be made.
+        """
+        self._made = _absent(self.path)
+        with output_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._made:
+            with contextlib.suppress(OSError):  # it is not empty: a stage got done, or others use it
+                path.rmdir()
 
     def stage(self, name: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
         """The stage's stored result, or a new one.
@@ -47,6 +59,11 @@ class RunFolder:
         result = compute()
         write_file(path, hashlib.sha256(result).digest() + result)
         return result
+
+
+def _absent(path: Path) -> list[Path]:
+    """The folders that making this one would make, innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 def _read(path: Path) -> bytes | None:

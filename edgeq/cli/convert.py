@@ -105,6 +105,15 @@ def run(options: Any, *, as_json: bool, quiet: bool, verbose: bool) -> int:
     return int(ExitCode.DEVICE if result.failures else result.judgement.outcome.exit_code)
 
 
+def _check_counts(given: dict[str, Any]) -> None:
+    if given["samples"] < 1:
+        raise UsageError(f"--samples {given['samples']}: at least 1 is needed, 512 are usual")
+    if given["eval_samples"] is not None and given["eval_samples"] < 1:
+        raise UsageError(f"--eval-samples {given['eval_samples']}: at least 1 is needed, 1,000 are usual")
+    if given["latency_runs"] < 0:
+        raise UsageError(f"--latency-runs {given['latency_runs']}: give a number of timed pairs, or 0 to leave it out")
+
+
 def _options(model: str, given: dict[str, Any]) -> Any:
     from edgeq.calibration.preprocessing import Preprocessing
     from edgeq.pipeline.options import Options
@@ -116,8 +125,7 @@ def _options(model: str, given: dict[str, Any]) -> Any:
     mean, std = _numbers(given["mean"]), _numbers(given["std"])
     images = {"resize": given["resize"], "crop": given["crop"], "mean": mean, "std": std, "layout": given["layout"]}
     chosen = {key: value for key, value in images.items() if value is not None}
-    if given["samples"] < 1:
-        raise UsageError(f"--samples {given['samples']}: at least 1 is needed, 512 are usual")
+    _check_counts(given)
     defaults = Options(model=model, data=given["data"], output=given["output"])
     return Options(
         model=model,

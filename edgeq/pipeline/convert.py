@@ -23,7 +23,7 @@ from edgeq.pipeline.validate import Validation, measure
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
-from edgeq.release.atomic import whole_folder
+from edgeq.release.atomic import check_destination, whole_folder
 from edgeq.release.gate import gate
 from edgeq.release.junit import junit
 from edgeq.release.outcome import Judgement
@@ -61,7 +61,13 @@ def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
         EdgeqError: see ``edgeq.errors``; the release folder is then absent or the old one.
         DeviceError: no device could be used at all.
     """
-    folder = RunFolder(options.output.with_name(f".{options.output.name}.run"))
+    output = options.output.resolve()
+    check_destination(output)
+    with RunFolder(output.with_name(f".{output.name}.run")) as folder:
+        return _run_stages(options, folder, reporter)
+
+
+def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conversion:
     reporter.start("load")
     model = open_model(options)
     profiles = open_profiles(options)

@@ -49,6 +49,16 @@ def whole_folder(destination: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_destination(destination: Path) -> None:
+    """Refuse before any work what :func:`whole_folder` would refuse at the end.
+
+    Raises:
+        OutputError: something other than a release lies there.
+    """
+    with output_errors(destination):
+        _refuse_foreign(destination.resolve())
+
+
 @contextlib.contextmanager
 def output_errors(destination: Path, *, only_full: bool = False) -> Iterator[None]:
     """Turn the operating system's refusals to write into one clear line; with only_full, those that mean a full disk.
