@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import struct
 import sys
 import tempfile
@@ -387,25 +388,35 @@ class Tflite:
 
 
 class MicroModel:
-    """A model in TFLite Micro's interpreter, whose tensors go by position."""
+    """A model in TFLite Micro's interpreter, whose tensors go by position; their names come with the options."""
 
     def __init__(self, module: Any, path: str, options: Dict[str, Any]) -> None:
         self.interpreter = module.Interpreter.from_file(path, arena_size=options["arena_bytes"])
-        self.inputs = self._tensors("input", self.interpreter.get_input_details)
-        self.outputs = self._tensors("output", self.interpreter.get_output_details)
-
-    def _tensors(self, kind: str, details: Callable[[int], Dict[str, Any]]) -> List[Dict[str, Any]]:
-        tensors = []
-        with contextlib.suppress(IndexError, ValueError, RuntimeError):
-            for index in range(1024):
-                tensors.append(self._tensor("%s_%d" % (kind, index), details(index)))
-        return tensors
+        names = options["names"]
+        details = self.interpreter.get_input_details, self.interpreter.get_output_details
+        self.inputs = [self._tensor(name, details[0](index)) for index, name in enumerate(names["inputs"])]
+        self.outputs = [self._tensor(name, details[1](index)) for index, name in enumerate(names["outputs"])]
+        self.arena_bytes = self._arena_used()
 
     def _tensor(self, name: str, detail: Dict[str, Any]) -> Dict[str, Any]:
         parameters = detail["quantization_parameters"]
         scales = parameters["scales"] if len(parameters["scales"]) else [0.0]
         zero_points = parameters["zero_points"] if len(parameters["zero_points"]) else [0]
         return _describe(name, detail["dtype"], list(detail["shape"]), scales[0], zero_points[0])
+
+    def _arena_used(self) -> int:
+        """What of the tensor arena is used, which the interpreter tells on standard error alone."""
+        kept = os.dup(2)
+        with tempfile.TemporaryFile() as caught:
+            try:
+                os.dup2(caught.fileno(), 2)
+                self.interpreter.print_allocations()
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
+            caught.seek(0)
+            found = re.search(rb"Arena allocation total (\d+) bytes", caught.read())
+        return int(found.group(1)) if found else 0
 
     def feed(self, arrays: Arrays) -> None:
         for index, tensor in enumerate(self.inputs):
@@ -628,6 +639,7 @@ class Agent:
         return {
             "inputs": model.inputs,
             "outputs": model.outputs,
+            "arena_bytes": getattr(model, "arena_bytes", 0),
             "load_ns": taken,
             "memory_before": before,
             "memory_peak": peak_memory(),

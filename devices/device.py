@@ -21,7 +21,7 @@ from edgeq.devices.agent import PROTOCOL
 from edgeq.devices.op_profile import OpProfile, from_litert, from_onnxruntime
 from edgeq.devices.process import AgentProcess, ConnectionLostError, RefusedError
 from edgeq.devices.profile import Profile, check_fits
-from edgeq.devices.samples import Arrays, Handle, Tensor, fit, one_sample, requests
+from edgeq.devices.samples import Arrays, Handle, Tensor, fit, one_sample, requests, tflite_names
 from edgeq.devices.transports.transport import Transport
 from edgeq.errors import DeviceError, UsageError
 from edgeq.measurement import DeviceInfo, Latency, LatencyComparison
@@ -148,6 +148,8 @@ class Device:
         if unknown := sorted(set(options) - set(defaults)):
             raise UsageError(f"load: no option {unknown[0]!r}; there are {', '.join(defaults)}")
         chosen = {key: options.get(key, getattr(self.profile, key)) for key in defaults} | {"profile": profiling}
+        if self.profile.runtime == "tflite-micro":
+            chosen["names"] = tflite_names(artifact, f"{self.profile.name}: while loading {name or 'the model'}")
         handle = Handle(name or "the model", artifact, chosen, (), ())
         reply: dict[str, Any] = self._retrying(partial(self._place, handle), "loading")
         tensors = (tuple(_tensor(item) for item in reply[kind]) for kind in ("inputs", "outputs"))
@@ -266,33 +268,55 @@ class Device:
             one_sample(reference, sample, seed),
             one_sample(candidate, candidate_sample if candidate_sample is not None else sample, seed),
         )
+        rounds, summary = self._time_all(handles, samples, runs, warm_up, processes)
+        return LatencyComparison(summary[0], summary[1], latency.ratio(rounds, seed=seed))
+
+    def latency(
+        self,
+        handle: Handle,
+        sample: Mapping[str, npt.NDArray[Any]] | None = None,
+        runs: int = 300,
+        *,
+        warm_up: int = 10,
+        processes: int = 5,
+    ) -> Latency:
+        """The latency of one artefact alone; see :meth:`compare_latency`."""
+        return self._time_all((handle,), (one_sample(handle, sample, 0),), runs, warm_up, processes)[1][0]
+
+    def _time_all(
+        self, handles: tuple[Handle, ...], samples: tuple[Arrays, ...], runs: int, warm_up: int, processes: int
+    ) -> tuple[list[npt.NDArray[np.int64]], list[Latency]]:
+        """The raw nanoseconds of each process, (runs, artefacts), and each artefact's summary over all."""
         costs = [self._cost(handle, one) for handle, one in zip(handles, samples, strict=True)]
         arrays = {f"{i}/{name}": a for i, one in enumerate(samples) for name, a in one.items()}
-        pairs = max(1, -(-runs // processes))
+        each = max(1, -(-runs // processes))
         rounds = []
         for number in range(processes):
             self.close()
             order = handles if number % 2 == 0 else handles[::-1]
-            rounds.append(self._retrying(partial(self._time, handles, order, arrays, warm_up, pairs), "timing"))
+            rounds.append(self._retrying(partial(self._time, handles, order, arrays, warm_up, each), "timing"))
         times = np.concatenate(rounds)
         summary = [
             Latency(*latency.median_and_p90(times[:, i]), len(times), start_up, memory)
             for i, (start_up, memory) in enumerate(costs)
         ]
-        return LatencyComparison(summary[0], summary[1], latency.ratio(rounds, seed=seed))
+        return rounds, summary
 
     def _time(
-        self, handles: tuple[Handle, ...], order: tuple[Handle, ...], arrays: Arrays, warm_up: int, pairs: int
+        self, handles: tuple[Handle, ...], order: tuple[Handle, ...], arrays: Arrays, warm_up: int, runs: int
     ) -> npt.NDArray[np.int64]:
         for handle in order:
             self._identity(handle)
         names = [self._identity(handle) for handle in handles]
-        header = {"command": "time", "handles": names, "warm_up": warm_up, "runs": pairs}
+        header = {"command": "time", "handles": names, "warm_up": warm_up, "runs": runs}
         doing = " and ".join(f"timing {handle.name}" for handle in handles)
         return self._ask(header, arrays, doing)[1]["nanoseconds"]
 
     def _cost(self, handle: Handle, sample: Arrays) -> tuple[float, int]:
-        """Milliseconds from loading to the first result, and the bytes that both add to a fresh process at its peak."""
+        """Milliseconds from loading to the first result, and the bytes that it needs.
+
+        The bytes are what a fresh process gains at its peak; of TFLite Micro the part of the arena that is used.
+        """
         self.close()
 
         def work() -> tuple[float, int]:
@@ -300,7 +324,7 @@ class Device:
             doing = f"running {handle.name} for the first time"
             first, _ = self._ask({"command": "run", "handle": self._loaded[handle]}, sample, doing)
             start_up = (loaded["load_ns"] + first["run_ns"]) / 1e6
-            return start_up, first["memory_peak"] - loaded["memory_before"]
+            return start_up, loaded["arena_bytes"] or first["memory_peak"] - loaded["memory_before"]
 
         result: tuple[float, int] = self._retrying(work, "starting up")
         return result
@@ -330,7 +354,7 @@ class Device:
 
 
 def _without_profile(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != "profile"}
+    return {key: value for key, value in options.items() if key not in ("profile", "names")}
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

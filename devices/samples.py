@@ -1,14 +1,14 @@
 """Samples for a loaded artefact: checked against its inputs, brought to its dtypes, cut into requests."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import DataError
+from edgeq.errors import DataError, DeviceError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -150,3 +150,35 @@ def _random_sample(handle: Handle, seed: int) -> Arrays:
             # Indices, lengths and flags: 0 is always within range.
             result[tensor.name] = np.zeros(shape, tensor.dtype)
     return result
+
+
+def tflite_names(artifact: bytes, doing: str) -> dict[str, list[str]]:
+    """The names of a TFLite file's inputs and outputs by position: the signature's, else the tensors' own.
+
+    Args:
+        artifact: the file.
+        doing: the beginning of an error's message.
+
+    Raises:
+        DeviceError: the bytes are no TFLite file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if artifact[4:8] != b"TFL3":
+        raise DeviceError(f"{doing}: this is no TFLite file, TFL3 is missing at its start")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(artifact, 0))
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0] if model.signatureDefs and len(model.signatureDefs) == 1 else None
+
+    def names(indices: Iterable[int], maps: Any) -> list[str]:
+        known = {int(entry.tensorIndex): _text(entry.name) for entry in maps or ()}
+        return [known.get(int(index), _text(graph.tensors[index].name)) for index in indices]
+
+    return {
+        "inputs": names(graph.inputs, signature and signature.inputs),
+        "outputs": names(graph.outputs, signature and signature.outputs),
+    }
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

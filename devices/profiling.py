@@ -1,0 +1,113 @@
+"""What ``edgeq profile`` measures: latency alone or against another artefact, the time of each op, and the verdict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq.devices.device import Device
+from edgeq.devices.hazards import Hazard, hazards
+from edgeq.devices.op_profile import OpProfile
+from edgeq.devices.profile import Profile
+from edgeq.devices.speed_verdict import SpeedVerdict, speed_verdict
+from edgeq.devices.transports import make_transport
+from edgeq.errors import DeviceError, ModelError, UsageError
+from edgeq.measurement import DeviceInfo, Latency, LatencyComparison
+
+
+@dataclass(frozen=True)
+class Profiling:
+    """All that was measured of an artefact on one device.
+
+    Attributes:
+        device: where.
+        latency: of the artefact.
+        comparison: against the other artefact, which is the reference; None if there is none.
+        ops: the time of each op; None where the runtime gives no profile.
+        reference_ops: the same of the other artefact.
+        verdict: on the speed against the other artefact.
+        hazards: what another CPU would compute differently.
+        notes: what could not be had, and why.
+    """
+
+    device: DeviceInfo
+    latency: Latency
+    comparison: LatencyComparison | None
+    ops: OpProfile | None
+    reference_ops: OpProfile | None
+    verdict: SpeedVerdict | None
+    hazards: tuple[Hazard, ...]
+    notes: tuple[str, ...]
+
+
+def profile_artifact(
+    profile: Profile, artifact: Path, against: Path | None = None, *, runs: int = 300, seed: int = 0
+) -> Profiling:
+    """Profile a file on a device, with seeded random input.
+
+    Args:
+        profile: the device.
+        artifact: the file.
+        against: another file for the same runtime, usually the float model.
+        runs: timed runs (pairs of runs, against another).
+        seed: of the input and of the interval's bootstrap.
+
+    Raises:
+        UsageError: a file is not of the kind that the device runs, or runs is not positive.
+        ModelError: a file cannot be read.
+        DeviceError: the device failed.
+    """
+    if runs < 1:
+        raise UsageError(f"--runs {runs}: at least 1 is needed, 300 are usual")
+    files = [artifact] if against is None else [artifact, against]
+    for file in files:
+        check_kind(profile, file)
+    notes: list[str] = []
+    with Device(profile, make_transport(profile)) as device:
+        handles = [device.load(_bytes(file), name=file.name) for file in files]
+        if against is None:
+            comparison, latency = None, device.latency(handles[0], runs=runs)
+        else:
+            comparison = device.compare_latency(handles[1], handles[0], runs=runs, seed=seed)
+            latency = comparison.candidate
+        ops: list[OpProfile | None] = []
+        for handle in handles:
+            try:
+                ops.append(device.op_profile(handle))
+            except DeviceError as error:
+                ops.append(None)
+                notes.append(f"no time per op: {error}")
+                break
+        info = device.info
+    ops += [None] * (2 - len(ops))
+    verdict = None if comparison is None else speed_verdict(comparison, info, ops[0], ops[1])
+    found = hazards(artifact) if profile.artifact == "onnx" else ()
+    return Profiling(info, latency, comparison, ops[0], ops[1], verdict, found, tuple(notes))
+
+
+def check_kind(profile: Profile, file: Path) -> None:
+    """Refuse a file that the device's runtime cannot take, by its name.
+
+    Raises:
+        UsageError: its suffix is another.
+    """
+    if file.suffix.lower() != f".{profile.artifact}":
+        raise UsageError(f"{file.name}: {profile.name} runs .{profile.artifact} files; choose another --device")
+
+
+def default_device(file: Path, machine: str) -> str:
+    """The profile for a file on a machine, when the user names none.
+
+    Raises:
+        UsageError: no runtime takes such a file.
+    """
+    if file.suffix.lower() == ".tflite":
+        return "cpu-litert"
+    if file.suffix.lower() == ".onnx":
+        return "arm-onnxruntime" if machine in ("aarch64", "arm64") else "cpu-onnxruntime"
+    raise UsageError(f"{file.name}: edgeq runs .onnx and .tflite files")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror}") from None
