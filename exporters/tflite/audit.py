@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.exporters.audit import Audit, AuditRow
+from edgeq.exporters.tflite.ops.convolution import ungrouped
 from edgeq.exporters.tflite.read import File, Operator, Tensor, read
 from edgeq.graph.graph import Graph, attributes
 from edgeq.plan.plan import Plan, Unit
@@ -165,6 +166,7 @@ def _same_codes(
         turned = stored.transpose(3, 0, 1, 2)
         spread = list(node.get("dilations") or [1, 1])
         turned = turned[:, :, :: spread[0] if len(spread) == 2 else 1, :: spread[-1]]
+        asked = ungrouped(asked, int(node.get("group", 1)))
     else:
         turned = stored.transpose(0, 3, 1, 2)
     return bool(turned.shape == asked.shape and np.array_equal(turned, asked))

@@ -5,6 +5,8 @@ import numpy as np
 from edgeq.exporters.tflite.emitter import Emitter, code_dtype
 from edgeq.exporters.tflite.ops import fused
 from edgeq.exporters.tflite.ops.elementwise import aligned, operand_grid, unary
+from edgeq.exporters.tflite.ops.functions import elu as composed_elu
+from edgeq.exporters.tflite.ops.functions import function
 from edgeq.exporters.tflite.schema import S, options
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization, per_tensor
@@ -64,7 +66,10 @@ def gelu(e: Emitter, unit: Unit) -> None:
 def elu(e: Emitter, unit: Unit) -> None:
     """Elu -> ELU."""
     if float(e.attributes(unit).get("alpha", 1.0)) != 1.0:
-        raise e.refuse(unit, "alpha other than 1")
+        if unit.integer:
+            raise e.refuse(unit, "alpha other than 1 on codes")
+        function(composed_elu)(e, unit)
+        return
     unary("ELU", None, e, unit)
 
 

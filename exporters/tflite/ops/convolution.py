@@ -67,14 +67,13 @@ def conv_transpose(e: Emitter, unit: Unit) -> None:
     """ConvTranspose -> TRANSPOSE_CONV, cropped by SLICE where the pads are not TFLite's own."""
     if unit.weight is None:
         raise e.refuse(unit, "its weights are computed at run time")
-    if int(e.attributes(unit).get("group", 1)) != 1:
-        raise e.refuse(unit, "TRANSPOSE_CONV has no groups")
     value, result = unit.inputs[0], unit.outputs[0]
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     weights = weights_of(e, unit)
     shape, out_shape = e.shape(value), e.shape(result)
     source = read_map(e, unit, value, grid)
     kernel = _dilated(e, unit, weights.array if weights.array.ndim == 4 else weights.array[:, :, None, :])
+    kernel = ungrouped(kernel, int(e.attributes(unit).get("group", 1)))
     strides, begin = _steps(e, unit, len(shape) - 2, kernel, spatial_shape(shape), spatial_shape(out_shape))
     _, height, width, _ = spatial_shape(shape)
     n, out_height, out_width, out_channels = spatial_shape(out_shape)
@@ -105,6 +104,18 @@ def conv_transpose(e: Emitter, unit: Unit) -> None:
     e.writer.operator("SLICE", [wide, *crop], [target], options("Slice"))
     if clamped:
         fused.clamp(e, result, target, e.make(result, out_grid, spatial_shape(out_shape), order), out_grid, low, high)
+
+
+def ungrouped(kernel: Array, groups: int) -> Array:
+    """A grouped (in, out / groups, H, W) kernel as a dense one with zeros: TRANSPOSE_CONV has no groups."""
+    if groups == 1:
+        return kernel
+    inputs, outputs = kernel.shape[0] // groups, kernel.shape[1]
+    dense = np.zeros((kernel.shape[0], outputs * groups, *kernel.shape[2:]), kernel.dtype)
+    for group in range(groups):
+        rows, columns = slice(group * inputs, (group + 1) * inputs), slice(group * outputs, (group + 1) * outputs)
+        dense[rows, columns] = kernel[rows]
+    return dense
 
 
 def _dilated(e: Emitter, unit: Unit, kernel: Array) -> Array:

@@ -5,6 +5,7 @@ import numpy as np
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Array, Emitter
 from edgeq.exporters.tflite.ops import fused
+from edgeq.exporters.tflite.ops.composed import Composer
 from edgeq.exporters.tflite.ops.weights import weights_of
 from edgeq.exporters.tflite.order import Order
 from edgeq.exporters.tflite.schema import options
@@ -58,7 +59,33 @@ def gemm(e: Emitter, unit: Unit) -> None:
     if unit.weight is not None:
         dense(e, unit)
         return
-    raise e.refuse(unit, "alpha, beta, transA or computed weights have no integer or fused form")
+    _general_gemm(e, unit)
+
+
+def _general_gemm(e: Emitter, unit: Unit) -> None:
+    """alpha A' B' + beta C in float."""
+    attributes, result = e.attributes(unit), unit.outputs[0]
+    if unit.integer:
+        raise e.refuse(unit, "alpha, beta, transA or computed weights have no integer form")
+    tensors = []
+    for position, flag in ((0, "transA"), (1, "transB")):
+        value = e.argument(unit, position)
+        assert value is not None
+        permutation = (1, 0) if attributes.get(flag, 0) else (0, 1)
+        tensors.append(e.read_permuted(value, None, permutation, f"Gemm {unit.name!r}"))
+    shape = e.shape(result)
+    order = orders.natural(int(np.prod(shape)))
+    c = Composer(e, unit)
+    product = e.writer.tensor(f"{result}::product", shape, "float32")
+    e.writer.operator("BATCH_MATMUL", tensors, [product], options("BatchMatMul", adjX=False, adjY=False))
+    scaled = c.op("MUL", product, c.number(float(attributes.get("alpha", 1.0))))
+    added = e.argument(unit, 2)
+    if added is None:
+        c.finish("MUL", scaled, c.number(1.0), order=order)
+        return
+    padded = (1,) * (2 - len(e.shape(added))) + e.shape(added)
+    bias = e.read_permuted(added, None, (0, 1), f"Gemm {unit.name!r}", padded)
+    c.finish("ADD", scaled, c.op("MUL", bias, c.number(float(attributes.get("beta", 1.0)))), order=order)
 
 
 def matmul(e: Emitter, unit: Unit) -> None:

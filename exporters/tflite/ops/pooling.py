@@ -1,5 +1,7 @@
 """Pooling over H and W; global pooling is MEAN or REDUCE_MAX."""
 
+from typing import Any
+
 import numpy as np
 
 from edgeq.exporters.tflite import order as orders
@@ -37,10 +39,42 @@ def average_pool(e: Emitter, unit: Unit) -> None:
     if counts_padding and e.attributes(unit).get("ceil_mode", 0):
         raise e.refuse(unit, "ceil_mode together with count_include_pad")
     if kind is None and not counts_padding:
-        raise e.refuse(unit, "pads that are neither SAME nor VALID, left out of the average")
+        _average_of_real_pixels(e, unit, w)
+        return
     if kind is None:
         source, kind = write_pad(e, unit, source, w, grid), int(S.Padding.VALID)
     _pool(e, unit, "AVERAGE_POOL_2D", source, w, kind, grid)
+
+
+def _average_of_real_pixels(e: Emitter, unit: Unit, w: Windows) -> None:
+    """Pads that are neither SAME nor VALID, left out of the average: the padded average times window / real pixels.
+
+    In float, whatever the plan says: the factor of an 8-bit product would be off by a step in the interior too.
+    """
+    if unit.integer:
+        e.notes.append(f"AveragePool {unit.name!r} is computed in float: no kernel leaves such pads out of the average")
+    value, result = unit.inputs[0], unit.outputs[0]
+    source = write_pad(e, unit, read_map(e, unit, value, None), w, None)
+    n, height, width, channels = spatial_shape(e.shape(result))
+    averaged = e.step(source, f"{result}::padded_average", (n, height, width, channels), None)
+    e.writer.operator("AVERAGE_POOL_2D", [source], [averaged], _option(w, int(S.Padding.VALID)))
+    _, rows, columns, _ = spatial_shape(e.shape(value))
+    counts = [
+        np.array(
+            [
+                sum(0 <= i * w.strides[axis] + k - w.begin[axis] < size for k in range(w.kernel[axis]))
+                for i in range(out)
+            ]
+        )
+        for axis, (out, size) in enumerate(((height, rows), (width, columns)))
+    ]
+    factor = np.float32(w.kernel[0] * w.kernel[1]) / np.outer(counts[0], counts[1]).astype(np.float32)
+    out_shape = e.shape(result)
+    target = e.make(
+        result, None, (n, height, width, channels), orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+    )
+    constant = e.writer.constant("window_over_pixels", factor[None, :, :, None])
+    e.writer.operator("MUL", [averaged, constant], [target], options("Mul"))
 
 
 def global_pool(e: Emitter, unit: Unit) -> None:
@@ -83,7 +117,12 @@ def _pad_lowest(e: Emitter, unit: Unit, source: int, w: Windows, grid: Quantizat
 def _pool(e: Emitter, unit: Unit, code: str, source: int, w: Windows, kind: int, grid: Quantization | None) -> None:
     out_shape = e.shape(unit.outputs[0])
     order = orders.permuted(out_shape, orders.channels_last(len(out_shape)))
-    option = options(
+    target = e.make(unit.outputs[0], grid, spatial_shape(out_shape), order)
+    e.writer.operator(code, [source], [target], _option(w, kind))
+
+
+def _option(w: Windows, kind: int) -> Any:
+    return options(
         "Pool2D",
         padding=kind,
         strideH=w.strides[0],
@@ -91,5 +130,3 @@ def _pool(e: Emitter, unit: Unit, code: str, source: int, w: Windows, kind: int,
         filterHeight=w.kernel[0],
         filterWidth=w.kernel[1],
     )
-    target = e.make(unit.outputs[0], grid, spatial_shape(out_shape), order)
-    e.writer.operator(code, [source], [target], option)

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter
+from edgeq.exporters.tflite.ops.composed import Composer
 from edgeq.exporters.tflite.schema import S, options
 from edgeq.plan.plan import Unit
 
@@ -43,6 +44,31 @@ def _reduce(code: str, e: Emitter, unit: Unit) -> None:
 def reduction(code: str) -> Callable[[Emitter, Unit], None]:
     """The writer of a reduction."""
     return partial(_reduce, code)
+
+
+def composed_reduction(e: Emitter, unit: Unit) -> None:
+    """ReduceL1, ReduceL2, ReduceSumSquare, ReduceLogSum, ReduceLogSumExp, in float."""
+    value = e.argument(unit, 0)
+    assert value is not None
+    shape = e.shape(value)
+    axes = _axes(e, unit, len(shape))
+    permutation = e.axes(value, None)
+    x = e.read_permuted(value, None, permutation, f"{unit.op} {unit.name!r}")
+    stored = [permutation.index(axis) for axis in axes]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    order = orders.permuted(kept, permutation)
+    c = Composer(e, unit)
+    if unit.op == "ReduceLogSumExp":
+        largest = c.reduce("REDUCE_MAX", x, stored)
+        total = c.reduce("SUM", c.op("EXP", c.op("SUB", x, largest)), stored)
+        c.finish("ADD", c.op("LOG", total), largest, order=order)
+        return
+    inner = {"ReduceL1": "ABS", "ReduceLogSum": ""}.get(unit.op, "SQUARE")
+    total = c.reduce("SUM", c.op(inner, x) if inner else x, stored)
+    if unit.op in ("ReduceL1", "ReduceSumSquare"):
+        c.finish("MUL", total, c.number(1.0), order=order)
+    else:
+        c.finish("SQRT" if unit.op == "ReduceL2" else "LOG", total, order=order)
 
 
 def softmax(e: Emitter, unit: Unit) -> None:

@@ -164,6 +164,9 @@ def pad(e: Emitter, unit: Unit) -> None:
         raise e.refuse(unit, "negative pads")
     permutation = e.axes(value, grid)
     source = e.read_permuted(value, grid, permutation, f"Pad {unit.name!r}")
+    if mode in ("edge", "wrap"):
+        _pad_by_index(e, unit, source, permutation, amounts, mode)
+        return
     target = e.make_permuted(result, grid, permutation)
     pads = e.indices("pads", amounts[list(permutation)])
     if mode == "reflect":
@@ -177,6 +180,30 @@ def pad(e: Emitter, unit: Unit) -> None:
         data = number if grid is None else grid.quantize(number).astype(code_dtype(grid))
         tensor = e.writer.constant("fill", data, grid)
         e.writer.operator("PADV2", [source, pads, tensor], [target], options("PadV2"))
+
+
+def _pad_by_index(
+    e: Emitter, unit: Unit, source: int, permutation: Sequence[int], amounts: np.ndarray, mode: str
+) -> None:
+    """Repeat the border (edge) or the other side (wrap) by a GATHER along every padded axis."""
+    result = unit.outputs[0]
+    grid = e.grid_for(unit, result)
+    axes = [axis for axis in range(len(permutation)) if amounts[permutation[axis]].any()]
+    for axis in axes:
+        shape = list(e.writer.shape(source))
+        begin, end = amounts[permutation[axis]]
+        positions = np.arange(-begin, shape[axis] + end)
+        index = np.clip(positions, 0, shape[axis] - 1) if mode == "edge" else positions % shape[axis]
+        shape[axis] = len(index)
+        last = axis == axes[-1]
+        target = (
+            e.make_permuted(result, grid, permutation) if last else e.step(source, f"{result}::padded", shape, grid)
+        )
+        option = options("Gather", axis=axis, batchDims=0)
+        e.writer.operator("GATHER", [source, e.indices("indices", index)], [target], option)
+        source = target
+    if not axes:
+        e.define(result, e.any(unit.inputs[0], grid))
 
 
 def _amounts(e: Emitter, unit: Unit, rank: int) -> tuple[np.ndarray, float]:

@@ -43,6 +43,7 @@ class Case:
         opset: of the model.
         steps: how many output steps the integer result may differ from the rounded real one.
         positive: whether its inputs are positive.
+        tolerance: of the float result, relative and absolute.
         kernels: the kernel families of LiteRT that have the op.
     """
 
@@ -55,6 +56,7 @@ class Case:
     opset: int = 18
     steps: int = 1
     positive: bool = False
+    tolerance: float = 2e-5
     kernels: tuple[Any, ...] = KERNELS
 
 

@@ -1,0 +1,108 @@
+"""Choosing elements by value or index: TopK, OneHot, CumSum, GatherND, Trilu."""
+
+import numpy as np
+
+from edgeq.exporters.tflite import order as orders
+from edgeq.exporters.tflite.emitter import Emitter
+from edgeq.exporters.tflite.schema import TENSOR_TYPES, options
+from edgeq.plan.plan import Unit
+
+
+def top_k(e: Emitter, unit: Unit) -> None:
+    """TopK of the largest -> TOPK_V2 along the last stored axis; its int32 indices are widened."""
+    node = e.graph.node(unit.name)
+    attributes = e.attributes(unit)
+    if not attributes.get("largest", 1):
+        raise e.refuse(unit, "the smallest elements")
+    value = e.argument(unit, 0)
+    assert value is not None
+    shape = e.shape(value)
+    axis = int(attributes.get("axis", -1)) % len(shape)
+    permutation = (*(a for a in range(len(shape)) if a != axis), axis)
+    source = e.read_permuted(value, None, permutation, f"TopK {unit.name!r} reads its axis last")
+    names = [output.name or "" for output in node.outputs]
+    k = next(e.shape(name)[axis] for name in names if name)
+    stored = (*(shape[a] for a in permutation[:-1]), k)
+    kept = tuple(k if a == axis else size for a, size in enumerate(shape))
+    order = orders.permuted(kept, permutation)
+    unused = f"{unit.name}::values"
+    values = e.make(names[0], None, stored, order) if names[0] else e.writer.tensor(unused, stored, "float32")
+    narrow = e.writer.tensor(f"{unit.name}::indices", stored, "int32")
+    e.writer.operator("TOPK_V2", [source, e.indices("k", np.array(k))], [values, narrow], options("TopKV2"))
+    if len(names) > 1 and names[1]:
+        types = {"inDataType": TENSOR_TYPES["int32"], "outDataType": TENSOR_TYPES["int64"]}
+        e.writer.operator("CAST", [narrow], [e.make(names[1], None, stored, order)], options("Cast", **types))
+
+
+def cumulative_sum(e: Emitter, unit: Unit) -> None:
+    """CumSum -> CUMSUM."""
+    value, result = e.argument(unit, 0), unit.outputs[0]
+    axis = e.static(unit, 1)
+    assert value is not None
+    assert axis is not None
+    permutation = e.axes(value, None)
+    source = e.read_permuted(value, None, permutation, f"CumSum {unit.name!r}")
+    stored = permutation.index(int(axis.reshape(-1)[0]) % len(permutation))
+    attributes = e.attributes(unit)
+    option = options(
+        "Cumsum", exclusive=bool(attributes.get("exclusive", 0)), reverse=bool(attributes.get("reverse", 0))
+    )
+    target = e.make_permuted(result, None, permutation)
+    e.writer.operator("CUMSUM", [source, e.indices("axis", np.array(stored))], [target], option)
+
+
+def gather_nd(e: Emitter, unit: Unit) -> None:
+    """GatherND -> GATHER_ND."""
+    if int(e.attributes(unit).get("batch_dims", 0)):
+        raise e.refuse(unit, "batch_dims")
+    value, index_name, result = e.argument(unit, 0), e.argument(unit, 1), unit.outputs[0]
+    assert value is not None
+    assert index_name is not None
+    shape, index_shape, out_shape = e.shape(value), e.shape(index_name), e.shape(result)
+    why = f"GatherND {unit.name!r} counts its axes in the graph's order"
+    source = e.read(value, None, shape, orders.natural(int(np.prod(shape))), why)
+    constant = e.constant(index_name)
+    if constant is not None:
+        sizes = np.array(shape[: constant.shape[-1]])
+        index = e.indices("indices", np.where(constant < 0, constant + sizes, constant))
+    else:
+        index = e.read(index_name, None, index_shape, orders.natural(int(np.prod(index_shape))), why)
+    target = e.make(result, None, out_shape, orders.natural(int(np.prod(out_shape))))
+    e.writer.operator("GATHER_ND", [source, index], [target], options("GatherNd"))
+
+
+def triangle(e: Emitter, unit: Unit) -> None:
+    """Trilu -> SELECT_V2 by a constant mask."""
+    value, result = e.argument(unit, 0), unit.outputs[0]
+    assert value is not None
+    offset = e.static(unit, 1)
+    k = 0 if offset is None else int(offset.reshape(-1)[0])
+    shape = e.shape(value)
+    ones = np.ones(shape[-2:], bool)
+    mask = np.triu(ones, k) if e.attributes(unit).get("upper", 1) else np.tril(ones, k)
+    source = e.read_permuted(value, None, tuple(range(len(shape))), f"Trilu {unit.name!r}")
+    zero = e.writer.constant("zero", np.zeros(1, e.writer.dtype(source)))
+    tensors = [e.writer.constant("mask", mask.reshape((1,) * (len(shape) - 2) + mask.shape)), source, zero]
+    target = e.make_permuted(result, None, tuple(range(len(shape))))
+    e.writer.operator("SELECT_V2", tensors, [target], options("SelectV2"))
+
+
+def one_hot(e: Emitter, unit: Unit) -> None:
+    """OneHot -> ONE_HOT."""
+    index_name, result = e.argument(unit, 0), unit.outputs[0]
+    depth, numbers = e.static(unit, 1), e.static(unit, 2)
+    assert index_name is not None
+    assert depth is not None
+    assert numbers is not None
+    shape = e.shape(index_name)
+    axis = int(e.attributes(unit).get("axis", -1))
+    source = e.read(index_name, None, shape, orders.natural(int(np.prod(shape))), f"OneHot {unit.name!r}")
+    if e.writer.dtype(source) not in ("int32", "int64"):
+        raise e.refuse(unit, "indices that are not integers")
+    off, on = (e.writer.constant("number", numbers[i].reshape(())) for i in (0, 1))
+    out_shape = e.shape(result)
+    target = e.make(result, None, out_shape, orders.natural(int(np.prod(out_shape))))
+    size = e.indices("depth", np.array(int(depth.reshape(-1)[0])))
+    rank = len(out_shape)
+    option = options("OneHot", axis=-1 if axis % rank == rank - 1 else axis % rank)
+    e.writer.operator("ONE_HOT", [source, size, on, off], [target], option)
