@@ -39,6 +39,8 @@ def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8"
         _Writer(Graph(model), plan, activations).write()
     common.RemoveUnusedNodesPass()(model)
     common.TopologicalSortPass()(model)
+    # What lay in a file beside the source model becomes part of this one.
+    ir.external_data.load_to_model(model)
     model.producer_name, model.producer_version = "edgeq", ""
     model.ir_version = min(max(model.ir_version, 8), 10)
     data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)

@@ -92,7 +92,8 @@ def _external(project: Project, location: str, data: bytes | None) -> None:
 
 def test_external_data_beside_the_model_is_read(edgeq: Run, project: Project) -> None:
     _external(project, "w1.bin", b"whole")
-    assert edgeq(*project.arguments()).code in (0, 3)
+    result = edgeq(*project.arguments())
+    assert result.code in (0, 3), result.out + result.err
 
 
 def test_external_data_outside_of_the_folder(edgeq: Run, project: Project) -> None:
