@@ -1,6 +1,6 @@
 """One node through ONNX Runtime, with its graph optimizations off, and through the op table."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ def _assert_agrees(
     domain: str = "",
     steps: int | None = None,
     tolerance: float = TOLERANCE,
+    named: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> None:
     """Compare one node on both sides.
@@ -51,9 +52,10 @@ def _assert_agrees(
         domain: the op's domain.
         steps: results are integer codes that may differ by so many steps; None for floats.
         tolerance: relative to the largest number of the result.
+        named: attributes whose names clash with these arguments.
         attributes: the node's attributes.
     """
-    model = _model(op, inputs, constant, outputs, opset, domain, attributes)
+    model = _model(op, inputs, constant, outputs, opset, domain, attributes | dict(named or {}))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
