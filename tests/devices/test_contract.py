@@ -19,7 +19,8 @@ NULL = Profile("null", "", "null", ">=1", transport=TransportOptions(timeout_s=3
 #: (profile, transport): the transport of the profile itself where it is None.
 FAST = [
     *[("null", transport) for transport in ("local", "ssh", "adb")],
-    *[(name, transport) for name in ("cpu-onnxruntime", "cpu-litert") for transport in ("local", "ssh", "adb")],
+    *[(name, transport) for name in ("cpu-onnxruntime", "cpu-litert") for transport in ("local", "ssh")],
+    ("cpu-litert", "adb"),
     ("cpu-litert-builtin", "local"),
     ("cpu-litert-reference", "local"),
     ("cpu-onnxruntime-unoptimized", "local"),
