@@ -1,0 +1,64 @@
+"""One layer's rounding as least squares: the problem that every second-order method solves, and its measure.
+
+    minimize over codes and scale   L(V) = E |(T - V) (x_q - m_q)|^2 = tr (T - V) H (T - V)',   V = scale * codes
+
+H is the covariance of the layer's input in the quantized model. T is the weight that would best reproduce the *float*
+layer's output from that input: T = (W C_fq + a W) (H + a I)^-1, so that the error of the layers before is fed into this
+one's target (ridge a against moments that do not determine T). With T = W this is GPTQ's objective. The bias takes
+up the means: see ``moments.py``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from edgeq.calibration.moments import Moments
+
+#: Ridge, as a part of the mean of H's diagonal (GPTQ's "damping").
+DAMPING = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The problem; float64, groups first.
+
+    Attributes:
+        weight: W (groups, outputs, K), the float weight.
+        target: T (groups, outputs, K).
+        hessian: H (groups, K, K), symmetric, with its ridge.
+        qmax: codes run from -qmax to qmax.
+        per_channel: whether each output has its own scale.
+    """
+
+    weight: torch.Tensor
+    target: torch.Tensor
+    hessian: torch.Tensor
+    qmax: int
+    per_channel: bool
+
+    def loss(self, rows: torch.Tensor) -> torch.Tensor:
+        """L of each output, (groups, outputs)."""
+        error = self.target - rows
+        return ((error @ self.hessian) * error).sum(2)
+
+    def nearest(self, scale: torch.Tensor) -> torch.Tensor:
+        """Codes of the float weight, rounded to nearest, on scales (groups, outputs)."""
+        return torch.clamp(torch.round(self.weight / scale[:, :, None]), -self.qmax, self.qmax)
+
+    def min_max_scale(self) -> torch.Tensor:
+        """The scales (groups, outputs) that just cover the float weight."""
+        largest = self.weight.abs().amax(2)
+        if not self.per_channel:
+            largest = largest.max().expand_as(largest)
+        return (largest / self.qmax).clamp(min=1e-30)
+
+
+def layer(weight: torch.Tensor, moments: Moments, qmax: int, per_channel: bool, damping: float = DAMPING) -> Layer:
+    """The problem of a weight (groups, outputs, K) with those moments of its input."""
+    diagonal = moments.qq.diagonal(dim1=1, dim2=2)
+    ridge = damping * diagonal.mean(1).clamp(min=1e-12)
+    identity = torch.eye(moments.qq.shape[1], dtype=torch.float64) * ridge[:, None, None]
+    hessian = moments.qq + identity
+    wanted = weight @ (moments.fq + identity)
+    target = torch.linalg.solve(hessian, wanted, left=False)
+    return Layer(weight, target, hessian, qmax, per_channel)

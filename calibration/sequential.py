@@ -1,0 +1,158 @@
+"""Layer by layer, front to back: choose each layer's integers knowing what the layers before it became.
+
+For every unit with a weight, in the order of the model:
+1. gather the moments of its input in the float and in the quantized model up to here (``walk.py``, ``moments.py``);
+2. let the rounding method choose codes and scale for the layer's least squares (``layer.py``);
+3. let the bias take up the difference of the means: c = b + W m_f - V m_q (empirical bias correction, exact);
+4. run the quantized unit, so that the next ones see its error.
+A unit that is not a matrix product in one or two dimensions is rounded to nearest, with its bias corrected.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeq.calibration.columns import from_rows, has_columns, to_rows
+from edgeq.calibration.grids import (
+    Array,
+    Weighted,
+    activation_grids,
+    constant_codes,
+    output_channels,
+    quantized_bias,
+    real_bias,
+    safe_scales,
+    weighted,
+)  # fmt: skip
+from edgeq.calibration.layer import Layer, layer
+from edgeq.calibration.moments import Moments, moments
+from edgeq.calibration.ranges import Ranges
+from edgeq.calibration.walk import Walk
+from edgeq.graph.graph import Graph
+from edgeq.plan.plan import Plan, Skeleton, Unit
+from edgeq.plan.quantization import QuantizedConstant
+
+Codes = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+
+#: A rounding method: the layer's problem -> codes (groups, outputs, K) and scales (groups, outputs).
+Rounding = Callable[[Layer], tuple[torch.Tensor, torch.Tensor]]
+#: (name of the unit, units done, units in all).
+UnitProgress = Callable[[str, int, int], None]
+
+
+def sequential(
+    graph: Graph,
+    skeleton: Skeleton,
+    ranges: Ranges,
+    samples: Iterable[tuple[torch.Tensor, ...]],
+    rounding: Rounding,
+    *,
+    method: str,
+    match_variance: bool = False,
+    progress: UnitProgress | None = None,
+) -> Plan:
+    """The plan of that rounding method.
+
+    Args:
+        graph: the model.
+        skeleton: what is integer, with how many bits.
+        ranges: of the quantized values.
+        samples: calibration inputs in the order of the graph's inputs, batch by batch; no labels are needed.
+        rounding: chooses the codes and scales of one layer.
+        method: its name, for the report.
+        match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
+        progress: called after each unit.
+
+    Raises:
+        DataError: there are no samples.
+    """
+    activations = activation_grids(skeleton, ranges)
+    walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
+    state = _State(graph, walk, weighted(graph, skeleton), rounding, match_variance, {}, {})
+    for done, unit in enumerate(walk.units()):
+        weight, bias = state.choose(unit)
+        walk.advance(unit, weight, bias)
+        if progress is not None:
+            progress(unit.module or unit.name, done + 1, len(skeleton.units))
+    return Plan(skeleton, activations, state.weights, state.biases, walk.constants, method)
+
+
+@dataclass(eq=False)
+class _State:
+    """What has been chosen so far."""
+
+    graph: Graph
+    walk: Walk
+    problems: dict[str, Weighted]
+    rounding: Rounding
+    match_variance: bool
+    weights: dict[str, QuantizedConstant]
+    biases: dict[str, QuantizedConstant]
+
+    def choose(self, unit: Unit) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The weight and bias of a unit as real tensors for the walk; None where they stay as they are."""
+        if unit.weight is None or unit.weight not in self.problems:
+            return None, None
+        weight = self.problems[unit.weight]
+        known = has_columns(self.graph, unit)
+        found = moments(self.walk, unit) if known else None
+        if unit.weight not in self.weights:  # a weight that several units share is chosen at the first
+            self.weights[unit.weight] = self._codes(weight, unit, found)
+        constant = self.weights[unit.weight]
+        real = torch.from_numpy(np.ascontiguousarray(constant.real))
+        bias = self._bias(unit, constant, found)
+        if unit.integer:
+            grid = self.walk.activations[unit.inputs[0]]
+            self.biases[unit.name] = quantized_bias(bias, grid, constant.quantization)
+            bias = self.biases[unit.name].real.astype(np.float64)
+        return real, torch.from_numpy(bias) if unit.integer else None
+
+    def _codes(self, weight: Weighted, unit: Unit, found: Moments | None) -> QuantizedConstant:
+        if found is None:
+            scale = np.abs(weight.rows).max(1, initial=0.0) / weight.qmax
+            grid = weight.grid(safe_scales(weight, scale, self.graph, self.walk.activations))
+            return QuantizedConstant(grid.quantize(weight.real), grid)
+        rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
+        problem = layer(rows, found, weight.qmax, weight.axis is not None)
+        codes, scale = self.rounding(problem)
+        if self.match_variance:
+            scale = scale * _gain(problem, found, codes * scale[:, :, None])
+        flat = scale.reshape(-1).numpy() if weight.axis is not None else scale.reshape(-1)[:1].numpy()
+        safe = safe_scales(weight, flat, self.graph, self.walk.activations)
+        integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
+        return self._on_safe_scales(weight, integers, flat, safe)
+
+    def _on_safe_scales(self, weight: Weighted, codes: Codes, scale: Reals, safe: Array) -> QuantizedConstant:
+        grid = weight.grid(safe)
+        widened = safe > scale * (1 + 1e-6)
+        if not widened.any():
+            return QuantizedConstant(codes, grid)
+        # A channel whose scale had to be widened is rounded anew, to nearest.
+        rounded = grid.quantize(weight.real)
+        if weight.axis is None:
+            return QuantizedConstant(rounded, grid)
+        shape = [1] * codes.ndim
+        shape[weight.axis] = -1
+        return QuantizedConstant(np.where(widened.reshape(shape), rounded, codes), grid)
+
+    def _bias(self, unit: Unit, constant: QuantizedConstant, found: Moments | None) -> Reals:
+        original = real_bias(self.graph, unit)
+        bias = np.zeros(output_channels(self.graph, unit)) if original is None else original
+        if found is None or unit.weight is None or not unit.integer:
+            return np.asarray(bias)
+        float_rows = torch.from_numpy(to_rows(self.graph, unit, self.problems[unit.weight].real).copy())
+        rows = torch.from_numpy(to_rows(self.graph, unit, constant.real).copy())
+        shift = (float_rows @ found.mean_f[:, :, None] - rows @ found.mean_q[:, :, None]).reshape(-1)
+        return np.asarray(bias + shift.numpy())
+
+
+def _gain(problem: Layer, found: Moments, rows: torch.Tensor) -> torch.Tensor:
+    """By how much each output must grow to have the float model's variance, within [1/2, 3] (groups, outputs)."""
+    wanted = ((problem.weight @ found.ff) * problem.weight).sum(2)
+    has = ((rows @ found.qq) * rows).sum(2)
+    gain = torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)
+    return gain if problem.per_channel else torch.sqrt(wanted.sum() / has.sum().clamp(min=1e-30)).expand_as(gain)

@@ -1,0 +1,103 @@
+"""The walk sees what the models compute; a weight as rows and its input as columns are the layer."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+
+from edgeq.calibration.columns import columns, from_rows, to_rows
+from edgeq.calibration.moments import moments
+from edgeq.calibration.nearest import nearest
+from edgeq.calibration.ranges import observe
+from edgeq.calibration.walk import Walk
+from edgeq.graph.execute import iterate_values, to_torch
+from edgeq.graph.graph import Graph
+from edgeq.plan.plan import Plan
+from edgeq.simulate import Simulation
+
+from .networks import build, convolutions, images, skeleton
+
+
+def planned(graph: Graph, x: torch.Tensor, bits: str = "w4a8") -> Plan:
+    made = skeleton(graph, bits)
+    return nearest(graph, made, observe(to_torch(graph), [(x,)], made))
+
+
+@pytest.mark.parametrize("bits", ["w4a8", "w8a16", "w3"])
+def test_both_sides_equal_the_models(bits: str) -> None:
+    graph, x = convolutions(), torch.from_numpy(images(12))
+    plan = planned(graph, x, bits)
+    walk = Walk(graph, plan.skeleton, plan.activations, plan.constants).start((part,) for part in x.split(5))
+    with torch.no_grad():
+        real = dict(iterate_values(to_torch(graph), (x,)))
+        simulated = dict(iterate_values(Simulation(graph, plan).module, (x,)))
+    compared = 0
+    for unit in walk.units():
+        weight = bias = None
+        if unit.weight is not None:
+            weight = torch.from_numpy(plan.weights[unit.weight].real)
+            bias = torch.from_numpy(plan.biases[unit.name].real) if unit.name in plan.biases else None
+        outputs = unit.outputs
+        held = [v for v in outputs if any(v in other.inputs for other in plan.units)]
+        walk.advance(unit, weight, bias)
+        for value in held:
+            step = float(plan.activations[value].scale) if value in plan.activations else 0.0
+            # Another batch size sums in another order: a float may move by rounding, and a code then by one step.
+            torch.testing.assert_close(torch.cat(walk.real[value]), real[value], rtol=1e-5, atol=1e-5)
+            difference = (torch.cat(walk.quantized[value]) - simulated[value]).abs()
+            assert float(difference.max()) <= step * 1.01 + 1e-5
+            assert float((difference > 1e-5).float().mean()) < 0.001
+            compared += 1
+    assert compared >= 5
+    assert not walk.real, "every value is released after its last reader"
+
+
+CASES = {
+    "convolution": ({"pads": [1, 2, 0, 1], "strides": [2, 1], "dilations": [1, 2]}, (6, 4, 3, 2), (2, 4, 9, 11)),
+    "grouped": ({"group": 2}, (6, 2, 3, 3), (3, 4, 5, 5)),
+    "depthwise": ({"group": 4, "pads": [1, 1, 1, 1]}, (8, 1, 3, 3), (3, 4, 5, 5)),
+    "one-dimensional": ({"pads": [2, 0], "strides": [2]}, (5, 3, 4), (2, 3, 17)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rows_times_columns_is_the_convolution(case: str) -> None:
+    attributes, weight_shape, input_shape = CASES[case]
+    g = np.random.default_rng(0)
+    weight = g.normal(size=weight_shape).astype(np.float32)
+    graph = build([helper.make_node("Conv", ["x", "w"], ["y"], "c", **attributes)], input_shape, {"w": weight})
+    unit = skeleton(graph).units[0]
+    x = torch.from_numpy(g.normal(size=input_shape).astype(np.float32))
+    rows = to_rows(graph, unit, weight)
+    product = torch.from_numpy(rows).float() @ columns(graph, unit, x)
+    with torch.no_grad():
+        expected = to_torch(graph)(x)
+    flat = product.reshape(weight_shape[0], len(x), -1).transpose(0, 1).reshape(expected.shape)
+    torch.testing.assert_close(flat, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(from_rows(graph, unit, rows), weight)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_rows_times_columns_is_the_gemm(transposed: int) -> None:
+    g = np.random.default_rng(0)
+    weight = g.normal(size=(4, 7) if transposed else (7, 4)).astype(np.float32)
+    graph = build([helper.make_node("Gemm", ["x", "w"], ["y"], "gemm", transB=transposed)], (3, 7), {"w": weight})
+    unit = skeleton(graph).units[0]
+    x = torch.from_numpy(g.normal(size=(3, 7)).astype(np.float32))
+    product = torch.from_numpy(to_rows(graph, unit, weight)).float() @ columns(graph, unit, x)
+    torch.testing.assert_close(product[0].T, to_torch(graph)(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(from_rows(graph, unit, to_rows(graph, unit, weight)), weight)
+
+
+def test_moments_are_numpys() -> None:
+    graph, x = convolutions(), torch.from_numpy(images(8))
+    plan = planned(graph, x)
+    walk = Walk(graph, plan.skeleton, plan.activations).start((part,) for part in x.split(3))
+    unit = next(walk.units())
+    found = moments(walk, unit)
+    f, q = (torch.cat([columns(graph, unit, b) for b in side], 2)[0].double().numpy() for side in walk.inputs(unit))
+    assert found.count == f.shape[1]
+    for got, (a, b) in ((found.qq, (q, q)), (found.fq, (f, q)), (found.ff, (f, f))):
+        # Products are summed in float32 within a batch.
+        np.testing.assert_allclose(got[0], np.cov(a, b, bias=True)[: len(a), len(a) :], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.mean_q[0], q.mean(1), atol=1e-6)
