@@ -67,6 +67,8 @@ def output_options(function: Any) -> Any:
 @click.option("--eval-samples", type=int, help="Evaluate on at most so many.")
 @click.option("--observer", default="min-max", show_default=True, help="min-max, percentile, mse or entropy.")
 @click.option("--method", default="nearest", show_default=True, help="How weights are rounded.")
+@click.option("--recover-budget", metavar="TIME", help="Recover accuracy by short training: 2min, 500steps ...")
+@click.option("--diagnose/--no-diagnose", default=None, help="Default: when the release does not pass.")
 @click.option("--metric", help="top1, top5, agreement, mse, cosine, perplexity, or package.module:callable.")
 @click.option(
     "--io", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="I/O of the TFLite."
@@ -143,6 +145,8 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         observer=given["observer"],
         method=given["method"],
         devices=given["devices"] or defaults.devices,
+        recover_budget=given["recover_budget"],
+        diagnose=given["diagnose"],
         metric=given["metric"],
         io=given["io"],
         latency_runs=given["latency_runs"],

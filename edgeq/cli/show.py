@@ -75,6 +75,13 @@ def print_conversion(result: Conversion, *, verbose: bool) -> None:
             console.print(
                 f"[{colour}]{check.outcome.value}[/] {check.name}{where}: {escape(check.reason)}", soft_wrap=True
             )
+    diagnosis = result.release.diagnosis
+    if diagnosis is not None:
+        console.print(f"[bold]{diagnosis['verdict']}[/]: {escape(diagnosis['cause'])}", soft_wrap=True)
+        blamed = ", ".join(str(layer["name"]) for layer in diagnosis["layers"][:3])
+        if blamed:
+            console.print(f"to blame: {escape(blamed)}", soft_wrap=True)
+        console.print(f"try: {escape(diagnosis['remedy'][0])}", soft_wrap=True)
     outcome = result.judgement.outcome
     console.print(
         f"[bold {_COLOURS[outcome.value]}]{outcome.value.upper()}[/] {escape(str(result.folder))}", soft_wrap=True

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ from edgeq.errors import DeviceError
 from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, file_for, write_files
+from edgeq.pipeline.diagnosis import diagnose_plan
 from edgeq.pipeline.inputs import Model, Sets, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.recovery import recover_plan
 from edgeq.pipeline.validate import Validation, measure
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
-from edgeq.release.atomic import check_destination, whole_folder
+from edgeq.release.atomic import check_destination
+from edgeq.release.bundle import write_bundle
 from edgeq.release.gate import gate
-from edgeq.release.junit import junit
-from edgeq.release.outcome import Judgement
+from edgeq.release.outcome import Judgement, Outcome
 from edgeq.release.release import Artifact, Delivery, EvaluationData, Layer, Release, Slices
-from edgeq.release.report_json import report_json
-from edgeq.release.summary import summary
 from edgeq.run_folder import RunFolder
 
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
@@ -83,14 +83,30 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     plan = quantize(options, model, skeleton, ranges, sets, folder)
     integer = sum(unit.integer for unit in plan.units)
     reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
+    recovery = None
+    if options.recover_budget is not None:
+        reporter.start("recover")
+        plan, recovery = recover_plan(options, model, plan, sets, folder, reporter)
+        reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
     files, notes = write_files(options, model, plan, profiles)
     reporter.finish(
         ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
+    release = replace(release, recovery=recovery)
     judgement = gate(release, options.budgets)
-    _write(options.output, release, judgement, files)
+    wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
+    if wanted and sets.probe is not None:
+        reporter.start("diagnose")
+        found = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
+        reporter.finish(f"{found['verdict']}: {found['cause']}")
+        release = replace(release, diagnosis=found, layers=_blamed(release.layers, found))
+    reporter.start("report")
+    released = {artifact.name for artifact in release.artifacts}
+    contents = {file.name: file.data for file in files if file.name in released}
+    write_bundle(options.output, release, judgement, contents, {"model": model.digest} | sets.digests)
+    reporter.finish(str(options.output))
     return Conversion(release, judgement, plan, options.output, failures)
 
 
@@ -217,6 +233,17 @@ def _deliveries(file: File, plan: Plan, model: Model) -> list[Delivery]:
     return rows
 
 
+def _blamed(layers: tuple[Layer, ...], diagnosis: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """The rows with what the diagnostic found of each layer."""
+    found = {layer["name"]: layer for layer in diagnosis["layers"]}
+    return tuple(
+        replace(row, **{key: entry[key] for key in ("blame", "half_width", "safe_bits")})
+        if (entry := found.get(row.module or row.name) or found.get(row.name)) is not None
+        else row
+        for row in layers
+    )
+
+
 def _layers(model: Model, plan: Plan) -> tuple[Layer, ...]:
     counts = macs(model.graph, model.shapes)
     rows = []
@@ -237,14 +264,3 @@ def _layers(model: Model, plan: Plan) -> tuple[Layer, ...]:
             )
         )
     return tuple(rows)
-
-
-def _write(output: Path, release: Release, judgement: Judgement, files: tuple[File, ...]) -> None:
-    with whole_folder(output) as folder:
-        for file in files:
-            if any(file.name == artifact.name for artifact in release.artifacts):
-                (folder / file.name).write_bytes(file.data)
-        (folder / "report.json").write_bytes(report_json(release, judgement))
-        (folder / "junit.xml").write_bytes(junit(judgement, release.model))
-        (folder / "summary.md").write_text(summary(release, judgement), encoding="utf-8")
-        (folder / "edgeq.lock").write_text("{}")

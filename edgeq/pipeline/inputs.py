@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import fx
 
-from edgeq.calibration.data import Dataset, open_dataset
+from edgeq.calibration.data import Batch, Dataset, open_dataset
 from edgeq.calibration.specs import input_specs
 from edgeq.calibration.split import refuse_overlap, split
 from edgeq.devices import Profile, load_profile
 from edgeq.errors import DataError, PlanError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.execute import shapes, to_torch
-from edgeq.graph.graph import Graph
+from edgeq.graph.graph import Graph, name
 from edgeq.graph.sources import load_model
 from edgeq.pipeline.options import Options
 from edgeq.plan.rules import Request
 
-_PROBE = 256
+_PROBE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +45,38 @@ class Model:
         """The shapes of one sample's values."""
         return shapes(self.graph, self.module)
 
+    def batches(self, dataset: Dataset, size: int) -> list[tuple[torch.Tensor, ...]]:
+        """Samples as tensors in the order of the graph's inputs, held in memory."""
+        return [self._tensors(batch) for batch in dataset.batches(size)]
+
+    def joined(self, dataset: Dataset) -> tuple[torch.Tensor, ...]:
+        """All samples of a set as one batch."""
+        return self._tensors(dataset.load())
+
+    def _tensors(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.from_numpy(batch.inputs[name(value)]) for value in self.graph.inputs)
+
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Samples for calibration, for the diagnostic's probe, and for evaluation; no sample is in two of them."""
+    """Samples for calibration, for the diagnostic's probe, and for evaluation; no sample is in two of them.
+
+    Attributes:
+        calibration: the ranges come from these.
+        probe: the diagnostic and recovery judge on these; None if there are too few samples.
+        evaluation: the release is judged on these.
+        data: all that was given to calibrate with, the other sets perhaps among it.
+    """
 
     calibration: Dataset
     probe: Dataset | None
     evaluation: Dataset
+    data: Dataset
+
+    def training(self) -> Dataset:
+        """What recovery may train on: all of the data whose content is in neither probe nor evaluation."""
+        apart = {*self.evaluation.hashes, *(self.probe.hashes if self.probe is not None else ())}
+        return self.data.subset([i for i, digest in enumerate(self.data.hashes) if digest not in apart])
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -100,9 +124,8 @@ def request(options: Options, profiles: tuple[Profile, ...]) -> Request:
 
 
 def _stored_as_int8(options: Options, profile: Profile) -> bool:
-    # Weights of fewer bits are stored as int8 on the coarser grid, which every int8 device runs.
-    bits = options.bits
-    return bits.activations == 8 and "w8a8" in profile.bits
+    # Codes of fewer bits are stored as int8 on the coarser grid, which every int8 device runs.
+    return options.bits.activations in (4, 8) and "w8a8" in profile.bits
 
 
 def open_sets(options: Options, graph: Graph) -> Sets:
@@ -123,7 +146,7 @@ def open_sets(options: Options, graph: Graph) -> Sets:
     parts = split(
         drawn, {"calibration": calibration_count, "probe": _distinct(drawn) - calibration_count}, options.seed
     )
-    sets = Sets(parts["calibration"], parts["probe"] if len(parts["probe"]) else None, evaluation)
+    sets = Sets(parts["calibration"], parts["probe"] if len(parts["probe"]) else None, evaluation, data)
     refuse_overlap({"calibration": drawn, "evaluation": evaluation})
     return sets
 
@@ -138,7 +161,7 @@ def _divide(data: Dataset, options: Options) -> Sets:
     if options.evaluation_samples is not None:
         evaluation = min(evaluation, options.evaluation_samples)
     parts = split(data, {"calibration": calibration, "probe": probe, "evaluation": evaluation}, options.seed)
-    return Sets(parts["calibration"], parts["probe"] if probe else None, parts["evaluation"])
+    return Sets(parts["calibration"], parts["probe"] if probe else None, parts["evaluation"], data)
 
 
 def _distinct(dataset: Dataset) -> int:

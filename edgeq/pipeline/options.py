@@ -32,6 +32,8 @@ class Options:
         devices: profiles to validate on, by name or path.
         metric: name of the metric, or None to choose by task.
         io: what the TFLite file takes and gives.
+        recover_budget: how long recovery may train (``2min``, ``500steps``); None leaves it out.
+        diagnose: run the basin-exit diagnostic always, never, or (None) when the gate does not pass.
         latency_runs: timed pairs on each device; 0 leaves latency out.
         budgets: what the gate allows.
         seed: of everything random.
@@ -54,6 +56,8 @@ class Options:
     devices: tuple[str, ...] = ("cpu-onnxruntime", "cpu-litert")
     metric: str | None = None
     io: Literal["float32", "int8"] = "int8"
+    recover_budget: str | None = None
+    diagnose: bool | None = None
     latency_runs: int = 200
     budgets: Budgets = field(default_factory=Budgets)
     seed: int = 0

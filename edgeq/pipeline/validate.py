@@ -21,7 +21,7 @@ from edgeq.pipeline.artifacts import File
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
-from edgeq.plan.store import dump
+from edgeq.plan.store import digest
 from edgeq.progress import Reporter
 from edgeq.release.statistics.shares import clopper_pearson
 from edgeq.run_folder import RunFolder
@@ -197,7 +197,7 @@ def _device_key(validation: Validation, device: Device, profile: Profile) -> dic
 
 
 def _plan_digest(validation: Validation) -> str:
-    return _sha(dump(validation.plan)) + validation.model.digest
+    return digest(validation.plan) + validation.model.digest
 
 
 def _sha(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """A plan as bytes and back: arrays and numbers only (npz without pickle), the same bytes for the same plan."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -32,6 +33,11 @@ def dump(plan: Plan) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def digest(plan: Plan) -> str:
+    """SHA-256 of a plan's numbers."""
+    return hashlib.sha256(dump(plan)).hexdigest()
 
 
 def restore(data: bytes, skeleton: Skeleton) -> Plan:

@@ -1,0 +1,66 @@
+"""The basin-exit diagnostic as a stage: on the probe samples, with the repair and the training probe."""
+
+import json
+from typing import Any
+
+from edgeq.basin.diagnose import Options as BasinOptions
+from edgeq.basin.diagnose import diagnose
+from edgeq.basin.remedy import remedy
+from edgeq.basin.repair import repair
+from edgeq.basin.report import to_json
+from edgeq.basin.simulated import landscape_of
+from edgeq.basin.verdict import Thresholds
+from edgeq.pipeline.inputs import Model, Sets
+from edgeq.pipeline.options import Options
+from edgeq.plan.plan import Plan
+from edgeq.plan.store import digest
+from edgeq.progress import Reporter
+from edgeq.run_folder import RunFolder
+
+_BATCH = 64
+_PROBE_SAMPLES = 256
+_TRAINING_SAMPLES = 512
+
+
+def diagnose_plan(
+    options: Options, model: Model, plan: Plan, sets: Sets, folder: RunFolder, reporter: Reporter, command: str
+) -> dict[str, Any]:
+    """The object that ``edgeq diagnose --json`` prints.
+
+    Args:
+        options: of the run.
+        model: the float model.
+        plan: the candidate.
+        sets: its probe is judged on, its calibration samples are repaired and trained on.
+        folder: of the run.
+        reporter: told of the progress.
+        command: what the remedies add to.
+    """
+    assert sets.probe is not None
+    probe = sets.probe
+
+    def compute() -> bytes:
+        landscape, simulated = landscape_of(model.graph, plan)
+        training = model.batches(sets.calibration.take(_TRAINING_SAMPLES, options.seed), _BATCH)
+        found = diagnose(
+            landscape,
+            model.batches(probe.take(_PROBE_SAMPLES, options.seed), _BATCH),
+            training=training,
+            repair=lambda candidate: repair(simulated, candidate, training),
+            options=BasinOptions(
+                thresholds=Thresholds(tolerated=options.budgets.accuracy_drop or 0.01), seed=options.seed
+            ),
+            progress=lambda what, done, total: reporter.advance(int(done), int(total)),
+        )
+        blamed = [layer.name for layer in found.layers]
+        safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
+        content = to_json(found, remedy(found.verdict, command, blamed, safe))
+        # Time is not a result: the same inputs give the same report.
+        content["cost"].pop("seconds", None)
+        content["cost"].pop("promised_seconds", None)
+        return json.dumps(content, sort_keys=True).encode()
+
+    key: dict[str, Any] = {"plan": digest(plan), "model": model.digest, "data": sets.digests["calibration"], "command": command}
+    key |= {"tolerated": options.budgets.accuracy_drop, "seed": options.seed}
+    content: dict[str, Any] = json.loads(folder.stage("diagnosis", key, compute))
+    return content
