@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
 from edgeq.basin.dither import TRIALS, dither
 from edgeq.basin.divergence import Reference, Task, refer
@@ -96,6 +100,7 @@ class Diagnosis:
         layers: worst blame first.
         blame: the shares and their sum, or None.
         samples: probe samples used.
+        accuracy: share of right decisions of the float model, the candidate as given and repaired; None without labels.
         cost: what was promised; ``seconds`` what it took.
         seconds: wall time.
     """
@@ -109,6 +114,7 @@ class Diagnosis:
     layers: tuple[LayerReading, ...]
     blame: Blame | None
     samples: int
+    accuracy: dict[str, float] | None
     cost: Cost
     seconds: float
 
@@ -123,6 +129,7 @@ def diagnose(
     samples: Batches,
     *,
     training: Batches = (),
+    labels: npt.NDArray[np.integer] | None = None,
     repair: Repair | None = None,
     options: Options | None = None,
     announce: Callable[[Cost], None] | None = None,
@@ -134,6 +141,7 @@ def diagnose(
         landscape: float model and candidate.
         samples: unlabelled probe samples; nothing else may have been fitted to them.
         training: other unlabelled samples for the probe's steps; without them no probe is run.
+        labels: of the probe samples, to state the task's accuracy beside; nothing else is derived from them.
         repair: the statistics repair; without it only the candidate as given is judged.
         options: what to take.
         announce: told the cost before it is spent.
@@ -163,18 +171,30 @@ def diagnose(
     verdict = decide(raw, repaired, trial, task=task, least_bits=least, thresholds=rules)
     shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
     return Diagnosis(
-        verdict,
-        task,
-        raw,
-        repaired,
-        dithered,
-        trial,
-        layers,
-        shares,
-        len(reference),
-        cost,
-        time.perf_counter() - started,
+        verdict=verdict,
+        task=task,
+        raw=raw,
+        repaired=repaired,
+        dither=dithered,
+        probe=trial,
+        layers=layers,
+        blame=shares,
+        samples=len(reference),
+        accuracy=None if labels is None or task == "values" else _accuracy(reference, raw, repaired, labels),
+        cost=cost,
+        seconds=time.perf_counter() - started,
     )
+
+
+def _accuracy(
+    reference: Reference, raw: Reading, repaired: Reading | None, labels: npt.NDArray[np.integer]
+) -> dict[str, float]:
+    chosen = [reference.divergence.decisions(z0) for z0 in reference.outputs]
+    decided = {"float": torch.cat([c for c in chosen if c is not None]).numpy(), "candidate": raw.path.decisions}
+    if repaired is not None:
+        decided["repaired"] = repaired.path.decisions
+    flat = labels.reshape(len(labels), -1)
+    return {state: float((d == flat).mean()) for state, d in decided.items() if d is not None and d.shape == flat.shape}
 
 
 def price(landscape: Landscape, reference: Reference, options: Options, first_pass: float, *, repairs: bool) -> Cost:
