@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.exporters.audit import Audit, AuditRow
-from edgeq.exporters.tflite.ops.convolution import ungrouped
+from edgeq.exporters.tflite.ops.convolution import ungrouped, ungrouped_grid
 from edgeq.exporters.tflite.read import File, Operator, Tensor, read
 from edgeq.graph.graph import Graph, attributes
 from edgeq.plan.plan import Plan, Unit
@@ -127,7 +127,10 @@ def _weight_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operator:
     if weight.dtype not in ("int8", "int4"):
         yield f"{what} is {weight.dtype} instead of int8"
         return
-    if not np.array_equal(weight.scale, np.atleast_1d(asked.quantization.scale)) or weight.zero_point.any():
+    groups = int(attributes(graph.node(unit.name)).get("group", 1)) if operator.code == "TRANSPOSE_CONV" else 1
+    grid = ungrouped_grid(asked.quantization, groups)
+    assert grid is not None
+    if not np.array_equal(weight.scale, np.atleast_1d(grid.scale)) or weight.zero_point.any():
         yield f"{what} does not have the scales of the plan"
     if asked.quantization.axis is not None and weight.scale.size > 1 and weight.axis != axis:
         yield f"{what} has its scales along axis {weight.axis} instead of {axis}"
@@ -143,7 +146,8 @@ def _bias_problems(bias: Tensor, asked: QuantizedConstant, unit: Unit) -> Iterat
         return
     if not np.array_equal(bias.array, asked.codes):
         yield f"{what} does not hold the codes of the plan"
-    if not np.array_equal(bias.scale, np.atleast_1d(asked.quantization.scale)) or bias.zero_point.any():
+    scale = np.atleast_1d(asked.quantization.scale)
+    if bias.scale.size not in (1, scale.size) or (bias.scale != scale).any() or bias.zero_point.any():
         yield f"{what} does not have the scales of the plan"
 
 

@@ -38,8 +38,9 @@ class Stored:
 class Emitter:
     """Reads and makes tensors for the ops of one model."""
 
-    def __init__(self, graph: Graph, plan: Plan | None, values: Values) -> None:
+    def __init__(self, graph: Graph, plan: Plan | None, values: Values, *, packed_int4: bool = False) -> None:
         self.graph, self.plan, self.values = graph, plan, values
+        self.packed_int4 = packed_int4
         self.writer = Writer()
         self.notes: list[str] = []
         self._stored: dict[str, list[Stored]] = {}

@@ -54,7 +54,9 @@ def export(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout =
     return build(graph, plan, io=io, layout=layout).data
 
 
-def build(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = "NHWC") -> Export:
+def build(
+    graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = "NHWC", packed_int4: bool = False
+) -> Export:
     """Write a graph.
 
     Args:
@@ -64,12 +66,14 @@ def build(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = 
             float is real either way.
         layout: "NHWC" takes feature maps channels last, as the kernels do; "NCHW" as the graph does, at the price of a
             transpose.
+        packed_int4: store 4-bit weights of FULLY_CONNECTED two a byte, which tflite-runtime 2.14 and TFLite Micro do
+            not read; else they lie in int8, and run at its speed. Packed convolutions would not be delegated.
 
     Raises:
         UnsupportedOpError: a unit has no TFLite form; the message names it.
         PlanError: the plan asks for a format that no TFLite kernel has.
     """
-    e = Emitter(graph, plan, examine(graph))
+    e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4)
     units = group(graph) if plan is None else plan.units
     _check(units, plan)
     inputs = _write_inputs(e, units, io, layout)

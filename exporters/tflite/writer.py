@@ -76,8 +76,8 @@ class Writer:
         return self._constants[key]
 
     def operator(self, code: str, inputs: Sequence[int], outputs: Sequence[int], option: Any = None) -> None:
-        """Append an operator; its version follows from the type of its first input."""
-        dtype = self._dtypes[inputs[0]]
+        """Append an operator; its version follows from the type of its data."""
+        dtype = self._dtypes[inputs[2 if code == "TRANSPOSE_CONV" else 0]]
         number = 1 if code == "QUANTIZE" and dtype == "float32" else version(code, dtype)
         self.operator_version(code, number, inputs, outputs, option)
 

@@ -1,5 +1,6 @@
 """Conv and ConvTranspose, in one or two dimensions, grouped, depthwise, dilated; NHWC, weights turned to match."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def conv_transpose(e: Emitter, unit: Unit) -> None:
     shape, out_shape = e.shape(value), e.shape(result)
     source = read_map(e, unit, value, grid)
     kernel = _dilated(e, unit, weights.array if weights.array.ndim == 4 else weights.array[:, :, None, :])
-    kernel = ungrouped(kernel, int(e.attributes(unit).get("group", 1)))
+    groups = int(e.attributes(unit).get("group", 1))
+    kernel, weights = ungrouped(kernel, groups), replace(weights, grid=ungrouped_grid(weights.grid, groups))
     strides, begin = _steps(e, unit, len(shape) - 2, kernel, spatial_shape(shape), spatial_shape(out_shape))
     _, height, width, _ = spatial_shape(shape)
     n, out_height, out_width, out_channels = spatial_shape(out_shape)
@@ -116,6 +118,13 @@ def ungrouped(kernel: Array, groups: int) -> Array:
         rows, columns = slice(group * inputs, (group + 1) * inputs), slice(group * outputs, (group + 1) * outputs)
         dense[rows, columns] = kernel[rows]
     return dense
+
+
+def ungrouped_grid(grid: Quantization | None, groups: int) -> Quantization | None:
+    """The scales of a grouped transposed kernel, one for each output channel of the dense one."""
+    if grid is None or grid.axis is None or groups == 1:
+        return grid
+    return replace(grid, scale=np.tile(grid.scale, groups), zero_point=np.tile(grid.zero_point, groups))
 
 
 def _dilated(e: Emitter, unit: Unit, kernel: Array) -> Array:

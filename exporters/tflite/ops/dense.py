@@ -29,7 +29,8 @@ def dense(e: Emitter, unit: Unit) -> None:
     else:
         matrix = matrix[:, columns]
     source = e.read(value, grid, shape, order, f"{unit.op} {unit.name!r} reads its rows in order")
-    inputs = [source, weights.write(e, matrix, 0), weights.write_bias(e)]
+    four = weights.grid is not None and weights.grid.bits == 4 and unit.integer and e.packed_int4
+    inputs = [source, weights.write(e, matrix, 0, packed_int4=four), weights.write_bias(e)]
     option = options("FullyConnected", keepNumDims=len(out_shape) > 2)
     fused.emit(e, unit, "FULLY_CONNECTED", inputs, out_shape, orders.natural(int(np.prod(out_shape))), option)
 

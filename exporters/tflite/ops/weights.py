@@ -1,6 +1,6 @@
 """The weight and bias of a unit: codes from the plan, or float numbers from the graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,9 @@ class Weights:
         """Write the bias, (channels,)."""
         name = self.unit.bias or f"{self.unit.outputs[0]}::bias"
         grid = self.bias_grid
+        if grid is not None and grid.axis is not None and self.grid is not None and self.grid.axis is None:
+            # Kernels refuse a bias with many scales beside a weight with one.
+            grid = replace(grid, scale=grid.scale[0], zero_point=grid.zero_point[0], axis=None)
         return e.writer.constant(name, self.bias, grid, 0 if grid is not None and grid.axis is not None else None)
 
 

@@ -8,14 +8,13 @@ from edgeq.graph.graph import Graph
 
 from .single_op import graph_from
 
-_RANDOM = np.random.default_rng(3)
-
 
 class Net:
     """Collects nodes; every method gives the name of its output."""
 
     def __init__(self, *shapes: tuple[int, ...]) -> None:
         self.shapes = shapes
+        self.random = np.random.default_rng(3)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -25,7 +24,8 @@ class Net:
         return name
 
     def weight(self, *shape: int) -> str:
-        return self.constant(_RANDOM.normal(0, 0.4, size=shape).astype(np.float32))
+        scale = float(np.prod(shape[1:])) ** -0.5
+        return self.constant(self.random.normal(0, scale, size=shape).astype(np.float32))
 
     def add(self, op: str, *inputs: str, **attributes: object) -> str:
         name = f"v{len(self.nodes)}"
@@ -117,7 +117,15 @@ def upsampler() -> Graph:
     return net.graph(net.conv(joined, 8, 2, 1))
 
 
+def shared_query() -> Graph:
+    """A matrix times its own transpose, and its transpose times itself: operands that are read turned."""
+    net = Net((1, 6, 8))
+    turned = net.add("Transpose", "x0", perm=[0, 2, 1])
+    return net.graph(net.add("MatMul", "x0", turned), net.add("MatMul", turned, "x0"))
+
+
 NETWORKS = {
+    "shared query": shared_query,
     "residual": residual,
     "squeeze-excite": squeeze_excite,
     "attention": attention,
