@@ -43,7 +43,7 @@ class _FakeQuantize(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         real_codes, y, scale, low, high = ctx.saved_tensors
         if low.numel() == 1:
