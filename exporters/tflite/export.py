@@ -74,12 +74,15 @@ def build(
         PlanError: the plan asks for a format that no TFLite kernel has.
     """
     e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4)
-    units = group(graph) if plan is None else plan.units
+    # What follows from shapes alone is a constant of the file.
+    units = tuple(
+        unit
+        for unit in (group(graph) if plan is None else plan.units)
+        if not all(value in e.values.static for value in unit.outputs)
+    )
     _check(units, plan)
     inputs = _write_inputs(e, units, io, layout)
     for unit in units:
-        if all(value in e.values.static for value in unit.outputs):
-            continue
         OPS[unit.op](e, unit)
     outputs = _write_outputs(e, units, io, layout)
     layouts = {key: permutation for key, (_, permutation) in (inputs | outputs).items()}

@@ -54,7 +54,7 @@ def conv(e: Emitter, unit: Unit) -> None:
         "dilationHFactor": w.dilations[0],
         "dilationWFactor": w.dilations[1],
     }
-    if groups == channels and array.shape[1] == 1 and (groups > 1 or array.shape[0] > 1):
+    if groups == channels and array.shape[1] == 1 and groups > 1:
         kernel = weights.write(e, array[:, 0].transpose(1, 2, 0)[None], 3)
         option = options("DepthwiseConv2D", depthMultiplier=array.shape[0] // channels, **keys)
         code = "DEPTHWISE_CONV_2D"

@@ -20,7 +20,7 @@ BINARY: dict[str, tuple[str, str, bool]] = {
     "Sub": ("SUB", "Sub", True),
     "Mul": ("MUL", "Mul", True),
     "Div": ("DIV", "Div", True),
-    "Pow": ("POW", "Pow", False),
+    "Pow": ("POW", "Pow", False),  # but for squares and roots, see power
     "Equal": ("EQUAL", "Equal", False),
     "Greater": ("GREATER", "Greater", False),
     "GreaterOrEqual": ("GREATER_EQUAL", "GreaterEqual", False),
@@ -95,6 +95,19 @@ def binary(e: Emitter, unit: Unit) -> None:
         return
     result = unit.outputs[0]
     e.writer.operator(code, tensors, [e.make(result, e.grid_for(unit, result), shape, order)], option)
+
+
+def power(e: Emitter, unit: Unit) -> None:
+    """Pow -> SQUARE or SQRT for those exponents, which runtimes delegate, else POW."""
+    exponent = e.constant(e.argument(unit, 1))
+    known = None if exponent is None or exponent.size != 1 else float(exponent.reshape(()))
+    same_shape = e.shape(e.argument(unit, 0) or "") == e.shape(unit.outputs[0])
+    if known == 2.0 and same_shape:
+        unary("SQUARE", "Square", e, unit)
+    elif known == 0.5 and same_shape:
+        unary("SQRT", None, e, unit)
+    else:
+        binary(e, unit)
 
 
 def _chain(e: Emitter, unit: Unit, code: str, kind: str, tensors: list[int]) -> list[int]:

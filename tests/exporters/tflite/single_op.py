@@ -42,6 +42,7 @@ class Case:
         outputs: how many it has.
         opset: of the model.
         steps: how many output steps the integer result may differ from the rounded real one.
+        skipped: positions among the inputs that are omitted.
         positive: whether its inputs are positive.
         tolerance: of the float result, relative and absolute.
         kernels: the kernel families of LiteRT that have the op.
@@ -55,6 +56,7 @@ class Case:
     outputs: int = 1
     opset: int = 18
     steps: int = 1
+    skipped: tuple[int, ...] = ()
     positive: bool = False
     tolerance: float = 2e-5
     kernels: tuple[Any, ...] = KERNELS
@@ -66,7 +68,10 @@ def graph_of(case: Case) -> Graph:
     inputs: list[str] = []
     while computed or any(position >= len(inputs) for position in case.constants):
         position = len(inputs)
-        inputs.append(f"c{position}" if position in case.constants else computed.pop(0) if computed else "")
+        if position in case.constants:
+            inputs.append(f"c{position}")
+        else:
+            inputs.append(computed.pop(0) if computed and position not in case.skipped else "")
     outputs = [f"y{i}" for i in range(case.outputs)]
     nodes = [helper.make_node(case.op, inputs, outputs, name="op", **case.attributes)]
     initializers = [numpy_helper.from_array(array, f"c{key}") for key, array in case.constants.items()]
