@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from edgeq.graph.execute import as_tensor, check_supported, context
 from edgeq.graph.graph import Graph, attributes, name
 from edgeq.graph.ops import OPS
-from edgeq.plan.ops import SAME_GRID
+from edgeq.plan.ops import FUSED_ACTIVATIONS, SAME_GRID
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
 from edgeq.simulate.kernels.family import Family, Operands
@@ -100,15 +101,36 @@ class IntegerSimulation(nn.Module):
             accumulator = self._prepared[unit.name].accumulate(operands[0])
             input_scale = torch.as_tensor(self.plan.activations[unit.inputs[0]].scale)
             weight_scale = self._prepared[unit.name].scale
-            return torch.clamp(self.family.requantize(accumulator, input_scale, weight_scale, output), *clamp)
+            requantize = self.family.special.get(self._kind(unit), self.family.requantize)
+            return torch.clamp(requantize(accumulator, input_scale, weight_scale, output), *clamp)
         grids = tuple(self._grid(value) for value in unit.inputs)
         kernel = self.family.kernels.get(unit.op)
-        if kernel is not None:
-            return kernel(Operands(operands, grids, output, clamp, unit))
+        if kernel is not None and all(grid.bits <= 8 for grid in (*grids, output)):
+            return kernel(Operands(operands, grids, output, clamp, unit, self._first(unit)))
+        if unit.op in FUSED_ACTIVATIONS:
+            return torch.clamp(operands[0], *clamp)
         if unit.op in SAME_GRID:
             return torch.clamp(self._moved(unit, operands, grids[0], reals), *clamp)
-        result = self._call(unit, lambda value: self._real(value, codes, reals))
+        result = self._call(unit, lambda value: self._operand(value, codes, reals))
         return torch.clamp(quantize(result, output), *clamp)
+
+    def _first(self, unit: Unit) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The unit's op as a function of its first input; its other inputs are constants."""
+        return lambda x: self._call(unit, lambda value: x if value == unit.inputs[0] else self._real(value, {}, {}))
+
+    def _operand(self, value: str, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What an integer unit reads, as a real number on its grid."""
+        constant = self.plan.constants.get(value)
+        if constant is not None:
+            return torch.from_numpy(constant.real)
+        if value in self.plan.activations:
+            return dequantize(self._codes(value, codes, reals), self.plan.activations[value])
+        return self._real(value, codes, reals)
+
+    def _kind(self, unit: Unit) -> str:
+        """The kernel of a weighted unit: its op, a convolution with groups apart."""
+        groups = attributes(self.graph.node(unit.name)).get("group", 1)
+        return "DepthwiseConv" if unit.op == "Conv" and groups > 1 else unit.op
 
     def _moved(
         self, unit: Unit, operands: tuple[torch.Tensor, ...], grid: Quantization, reals: dict[str, torch.Tensor]
@@ -178,14 +200,22 @@ class _Weighted:
         self.zero = int(grid.zero_point)
         reach = max(grid.qmax - self.zero, self.zero - grid.qmin)
         axis = weight.quantization.axis
-        rows = np.moveaxis(np.abs(weight.codes.astype(np.int64)), axis or 0, 0)
+        codes = weight.codes.astype(np.int64)
         biases = plan.biases[unit.name].codes
-        largest = int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0)) * reach + int(
-            np.abs(biases).max(initial=0)
-        )
-        self.dtype = torch.float32 if axis is not None and largest < _EXACT_FLOAT32 else torch.float64
-        self.weight = torch.from_numpy(weight.codes.astype(np.float64)).to(self.dtype)
-        bias = torch.from_numpy(biases.astype(np.float64)).to(self.dtype)
+        bias_reach = int(np.abs(biases).max(initial=0))
+        # Low and high nibbles: two float32 products are exact where one is not, and much faster than float64.
+        low = ((codes + 8) & 15) - 8
+        halves = ((16, (codes - low) // 16), (1, low))
+        self.parts: tuple[tuple[int, torch.Tensor], ...]
+        if axis is not None and _largest_sum(codes, axis) * reach + bias_reach < _EXACT_FLOAT32:
+            self.parts, self.dtype = ((1, _floats(codes, torch.float32)),), torch.float32
+        elif axis is not None and all(_largest_sum(part, axis) * reach < _EXACT_FLOAT32 for _, part in halves):
+            self.parts = tuple((factor, _floats(part, torch.float32)) for factor, part in halves)
+            self.dtype = torch.float64
+        else:
+            self.parts, self.dtype = ((1, _floats(codes, torch.float64)),), torch.float64
+        self.rank = codes.ndim
+        bias = _floats(biases, self.dtype)
         scale = torch.from_numpy(weight.quantization.scale)
         self.channel_axis = 1 if unit.op in ("Conv", "ConvTranspose") else -1
         self.bias, self.scale = (self._spread(t, unit) for t in (bias, scale))
@@ -194,17 +224,38 @@ class _Weighted:
         if per_channel.ndim == 0 or self.channel_axis == -1:
             return per_channel
         assert unit.weight is not None
-        return per_channel.reshape(-1, *[1] * (self.weight.ndim - 2))
+        return per_channel.reshape(-1, *[1] * (self.rank - 2))
 
     def accumulate(self, codes: torch.Tensor) -> torch.Tensor:
         """Sum of (code - zero point) x weight code + bias: integers, float32 where they fit exactly, else float64."""
-        centred = codes.to(self.dtype) - self.zero
-        values = {name(self.node.inputs[0]): centred, name(self.node.inputs[1]): self.weight}  # type: ignore[arg-type]
+        centred = codes - self.zero
+        total: torch.Tensor | None = None
+        for factor, weight in self.parts:
+            product = self._product(centred.to(weight.dtype), weight)
+            if len(self.parts) > 1:
+                product = product.to(self.dtype).mul_(factor)
+            total = product if total is None else total.add_(product)
+        assert total is not None
+        return total.add_(self.bias)
+
+    def _product(self, centred: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        values = {name(self.node.inputs[0]): centred, name(self.node.inputs[1]): weight}  # type: ignore[arg-type]
         op = OPS[self.node.domain, self.node.op_type]
         args = [values[name(value)] for value in self.node.inputs[:2] if value is not None]
-        result = op.function(*args, **attributes(self.node), **context(op.function, self.node, self.graph.opset))
-        total: torch.Tensor = result.add_(self.bias)
-        return total
+        result: torch.Tensor = op.function(
+            *args, **attributes(self.node), **context(op.function, self.node, self.graph.opset)
+        )
+        return result
+
+
+def _largest_sum(codes: npt.NDArray[np.int64], axis: int) -> int:
+    """The largest sum of magnitudes that one output channel adds up."""
+    rows = np.moveaxis(np.abs(codes), axis, 0)
+    return int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0))
+
+
+def _floats(codes: npt.NDArray[np.integer], dtype: torch.dtype) -> torch.Tensor:
+    return torch.from_numpy(codes.astype(np.float64)).to(dtype)
 
 
 def quantize(real: torch.Tensor, grid: Quantization) -> torch.Tensor:
