@@ -6,6 +6,7 @@ The same :class:`edgeq.simulate.Simulation` can be trained by a user's own loop 
 from edgeq.recovery.rates import Recipe
 from edgeq.recovery.recover import Options, Progress, RecoveryResult, recover
 from edgeq.recovery.samples import Batch, Samples, Shuffled, Streamed
+from edgeq.recovery.statistics import repaired
 from edgeq.recovery.stopping import Budget, Point
 from edgeq.recovery.watch import Scores
 
@@ -22,4 +23,5 @@ __all__ = [
     "Shuffled",
     "Streamed",
     "recover",
+    "repaired",
 ]

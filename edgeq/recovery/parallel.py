@@ -41,13 +41,14 @@ def average_gradients(parameters: Sequence[torch.Tensor], loss: torch.Tensor, we
     if not active():
         return loss.detach()
     parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([*(part.reshape(-1) for part in parts), loss.detach().reshape(1)]) * weight
+    # float64: sums of many processes, and the loss is float64 anyway.
+    flat = torch.cat([*(part.reshape(-1).double() for part in parts), loss.detach().reshape(1).double()]) * weight
     flat = torch.cat([flat, flat.new_full((1,), weight)])
     distributed.all_reduce(flat)
     flat = flat / flat[-1]
     position = 0
     for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad = flat[position : position + part.numel()].reshape(part.shape).clone()
+        parameter.grad = flat[position : position + part.numel()].reshape(part.shape).to(part.dtype)
         position += part.numel()
     return flat[position]
 

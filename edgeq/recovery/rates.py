@@ -3,14 +3,23 @@
 Adam moves each number by about its learning rate per update. A weight that moves by a whole step per update jumps from
 code to code; one that moves by a hundredth of it crosses a rounding border after tens of updates that agree. So:
 
-    rate of a layer's latent weights = Recipe.weights x median step of the layer
-    rate of a scale                  = Recipe.scales (or .activations) x that scale
-    rate of a bias                   = Recipe.biases x root mean square of the layer's biases
+    a weight moves by    rate x median step of its layer
+    a scale by           rate x Recipe.scales (or .activations) x that scale
+    a bias by            rate x Recipe.biases x root mean square of the layer's biases
+
+per update at the top of the schedule. How far is there to go? Near the float model the divergence D is a quadratic
+form, so the distance to it grows with sqrt(D), as Polyak's step length D / |gradient| does. Hence the automatic rate
+
+    rate = 0.01 sqrt(D at the start),   within [0.001, 0.012]
+
+A point far out needs weights to cross several borders; near the basin as large a rate first destroys what it then has
+to mend.
 
 Layers of more than 4 bits take the step that their range would have at 4 bits: they are to move as the float model
 would, not a sixteenth of it because their grid is finer.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,29 +35,31 @@ _COARSE_QMAX = 7
 
 @dataclass(frozen=True)
 class Recipe:
-    """How fast everything learns; 0 freezes it.
+    """How fast everything learns.
 
     Attributes:
-        weights: of the latent weights, in steps per update.
-        scales: of the weight scales, as a part of themselves.
-        activations: of the activation scales, as a part of themselves.
-        biases: of the latent biases, as a part of the layer's root mean square.
+        rate: of the latent weights, in steps per update; None takes the automatic rate.
+        scales: of the weight scales, as a multiple of the rate; 0 freezes them, as it does in the next two.
+        activations: of the activation scales.
+        biases: of the latent biases.
         warm_up: part of the run in which the rate rises.
         momentum: Adam's two decay rates.
         average: decay of the moving average of everything that learns; 0 keeps none.
         polyak: instead of Adam, gradient steps of ``polyak x loss / |gradient|^2`` (Polyak 1987; the optimum is 0 with
             the float model as teacher); 0 uses Adam.
+        features: weight of the features' distance in the loss; 0 compares outputs alone.
         freeze_above: a weight whose code flips in more than this part of the updates is frozen; 0 freezes none.
     """
 
-    weights: float = 0.004
-    scales: float = 0.002
-    activations: float = 0.002
-    biases: float = 0.004
+    rate: float | None = None
+    scales: float = 0.25
+    activations: float = 0.25
+    biases: float = 0.5
     warm_up: float = 0.1
     momentum: tuple[float, float] = (0.9, 0.999)
     average: float = 0.99
     polyak: float = 0.0
+    features: float = 1.0
     freeze_above: float = 0.0
 
 
@@ -59,7 +70,7 @@ class Group:
     Attributes:
         parameter: what learns.
         unit: the length that its rate is measured in.
-        rate: updates move it by about rate x unit.
+        rate: as a multiple of the recipe's rate.
         gradient_scale: LSQ's factor for scales, which plain gradient steps need; 1 for others.
     """
 
@@ -67,6 +78,11 @@ class Group:
     unit: float
     rate: float
     gradient_scale: float = 1.0
+
+
+def automatic_rate(divergence: float) -> float:
+    """The rate for a start with that divergence."""
+    return min(max(0.01 * math.sqrt(max(divergence, 0.0)), 0.001), 0.012)
 
 
 def weight_unit(quantizer: WeightQuantizer) -> float:
@@ -89,7 +105,7 @@ def groups(
     chosen = tuple(unit for unit in plan.units if layers is None or unit.name in layers)
     names = dict.fromkeys(unit.weight for unit in chosen if unit.weight is not None)
     weights = [simulation.weights[name] for name in names if name in simulation.weights]
-    found = [Group(q.latent, weight_unit(q), recipe.weights) for q in weights]
+    found = [Group(q.latent, weight_unit(q), 1.0) for q in weights]
     found += [Group(q.scale, float(q.scale.detach().median()), recipe.scales, _lsq(q)) for q in weights]
     biases = [b for u in chosen if isinstance(b := simulation.biases.get(u.name), BiasQuantizer)]
     sizes = [float(b.latent.detach().square().mean().sqrt()) for b in biases]

@@ -24,9 +24,10 @@ from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.plan.validate import validate
 from edgeq.recovery import checkpoint, parallel
+from edgeq.recovery.features import cuts
 from edgeq.recovery.logits import as_outputs, leave_softmax
-from edgeq.recovery.rates import Recipe
-from edgeq.recovery.samples import Batch, Inputs, Samples
+from edgeq.recovery.rates import Recipe, automatic_rate
+from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.schedule import Pace, one_cycle
 from edgeq.recovery.stopping import INSIDE, Budget, Point, warning, why_stop
 from edgeq.recovery.teacher import Teacher, laid_out
@@ -36,7 +37,10 @@ from edgeq.simulate import Simulation
 
 _WATCHES = 8
 _TRIAL_STEPS = 3
-_CHECKPOINT_SECONDS = 20.0
+#: Where the loss is above this multiple of the best so far, the rate is too high: back to the best, at half of it.
+_LOST = 2.0
+#: Later than this in the run the falling rate mends it alone.
+_TOO_LATE = 0.7
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,14 @@ class Options:
         layers: train these units only; None trains all.
         inside: stop where the watched divergence is at most this.
         device: None takes a GPU if there is one.
+        checkpoint_seconds: a checkpoint is written at the watch points, and when this long has passed without one.
     """
 
     task: Task | None = None
     layers: frozenset[str] | None = None
     inside: float = INSIDE
     device: str | None = None
+    checkpoint_seconds: float = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +162,10 @@ class _State:
     stopped: str = ""
     curve: list[Point] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    warned: bool = False
     best: list[torch.Tensor] = field(default_factory=list)
     best_divergence: float = math.inf
+    rate: float = 0.0
     pace: Pace | None = None
 
 
@@ -180,10 +188,11 @@ class _Run:
         self.began = time.monotonic()
         name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(name)
-        self.teacher = Teacher(graph, self.device)
+        features = cuts(graph, plan) if recipe.features > 0 else ()
+        self.teacher = Teacher(graph, self.device, features)
         measure = _divergence(self.teacher, held_out, options.task)
         self.watched, self.judging = split(held_out, labels, self.teacher, measure)
-        self.trainer = Trainer(graph, plan, recipe, measure, self.device, options.layers)
+        self.trainer = Trainer(graph, plan, recipe, measure, self.device, options.layers, features)
         self.recipe, self.checkpoint_file = recipe, checkpoint_file
         self.name = checkpoint.fingerprint(
             plan, recipe, options, budget, samples.batch_size, [len(x[0]) for x in held_out]
@@ -198,6 +207,7 @@ class _Run:
             self._load(found)
         else:
             self._watch(0.0)
+            self.state.rate = self._first_rate()
             steps = self.budget.fixed_steps(self.samples.batch_size)
             self.state.pace = Pace(steps if steps is not None else self._measured_steps())
         assert self.state.pace is not None
@@ -219,8 +229,8 @@ class _Run:
     def _update(self, pace: Pace) -> None:
         state = self.state
         batch = parallel.share(self.samples.batch(state.step))
-        factor = one_cycle(pace.at(state.step), self.recipe.warm_up)
-        loss = self.trainer.update(state.step, batch.inputs, self.teacher.outputs(batch), factor)
+        rate = state.rate * one_cycle(pace.at(state.step), self.recipe.warm_up)
+        loss = self.trainer.update(state.step, batch.inputs, self.teacher.lesson(batch), rate)
         state.step += 1
         if not math.isfinite(loss):
             state.stopped = f"the loss is not finite at step {state.step}"
@@ -238,7 +248,7 @@ class _Run:
                 elapsed = parallel.agreed(self._elapsed())
                 state.pace = state.pace.corrected(state.step, self.budget.seconds - elapsed, elapsed / state.step)
             self._save()
-        elif time.monotonic() - self.saved > _CHECKPOINT_SECONDS:
+        elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
             self._save()
 
     def _watch(self, progress: float) -> None:
@@ -253,10 +263,20 @@ class _Run:
         )
         if deployed.mean < state.best_divergence:
             state.best, state.best_divergence = self.trainer.copy(), deployed.mean
+        elif deployed.mean > _LOST * state.best_divergence and progress < _TOO_LATE:
+            self.trainer.put(state.best)
+            state.rate /= 2
+            state.warnings.append(f"step {state.step}: the loss rose; went back to the best point, at half the rate")
         state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
-        said = warning(state.curve) if not state.stopped else ""
-        if said and not state.warnings:
+        said = warning(state.curve) if not (state.stopped or state.warned) else ""
+        if said:
+            state.warned = True
             state.warnings.append(said)
+
+    def _first_rate(self) -> float:
+        if self.recipe.polyak > 0:
+            return 1.0
+        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(self.state.best_divergence)
 
     def _measured_steps(self) -> int:
         """How many steps the time budget holds, by a few steps that are undone."""
@@ -268,7 +288,7 @@ class _Run:
             if step == 1:
                 started = time.monotonic()  # the first one warms up
             batch = parallel.share(self.samples.batch(step))
-            self.trainer.update(step, batch.inputs, self.teacher.outputs(batch), 0.0)
+            self.trainer.update(step, batch.inputs, self.teacher.lesson(batch), 0.0)
         per_step = (time.monotonic() - started) / _TRIAL_STEPS
         self.trainer.load(kept)
         watching = self.state.curve[0].seconds * _WATCHES / 4
@@ -333,8 +353,10 @@ class _Run:
             "stopped": state.stopped,
             "curve": [asdict(point) for point in state.curve],
             "warnings": state.warnings,
+            "warned": state.warned,
             "best": state.best,
             "best_divergence": state.best_divergence,
+            "rate": state.rate,
             "pace": asdict(pace),
         }
         checkpoint.save(self.checkpoint_file, self.name, content)
@@ -347,8 +369,10 @@ class _Run:
             stopped=content["stopped"],
             curve=[Point(**point) for point in content["curve"]],
             warnings=list(content["warnings"]),
+            warned=content["warned"],
             best=[value.to(self.device) for value in content["best"]],
             best_divergence=content["best_divergence"],
+            rate=content["rate"],
             pace=Pace(**content["pace"]),
         )
 
@@ -356,7 +380,7 @@ class _Run:
 def _divergence(teacher: Teacher, held_out: Sequence[Inputs], task: Task | None) -> Divergence:
     if not held_out:
         raise DataError("recovery needs held-out samples to judge by: some hundreds, apart from those it trains on")
-    outputs = [teacher.outputs(Batch(inputs)) for inputs in held_out]
+    outputs = [teacher.outputs(inputs) for inputs in held_out]
     if not all(bool(torch.isfinite(x).all()) for batch in outputs for x in batch):
         raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
     chosen = task or guess_task(held_out[0], outputs[0])

@@ -1,10 +1,13 @@
 """The float model as teacher: its outputs on the fly, or once for all samples where these are seen several times."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import fx
 
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
+from edgeq.recovery.features import exposing
 from edgeq.recovery.logits import Outputs, as_outputs, leave_softmax
 from edgeq.recovery.samples import Batch, Inputs, Samples
 
@@ -12,44 +15,64 @@ from edgeq.recovery.samples import Batch, Inputs, Samples
 CACHE_BYTES = 2**28
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a batch teaches: the float model's outputs and features."""
+
+    outputs: Outputs
+    features: Outputs = ()
+
+
 class Teacher:
-    """Outputs of the float model.
+    """Outputs of the float model, and the features to be learnt with them.
 
     Args:
         graph: the float model.
         device: where it runs.
+        features: values of the graph that a lesson holds besides the outputs.
     """
 
-    def __init__(self, graph: Graph, device: torch.device) -> None:
-        self.module: fx.GraphModule = to_torch(graph).to(device)
-        leave_softmax(self.module)
+    def __init__(self, graph: Graph, device: torch.device, features: tuple[str, ...] = ()) -> None:
+        module = to_torch(graph)
+        leave_softmax(module)
+        self.module: fx.GraphModule = module.to(device)
+        self.teaching = exposing(self.module, features)
+        self.count = len(graph.outputs)
         self.device = device
         self._cache: Outputs | None = None
 
     def remember(self, samples: Samples, steps: int) -> None:
-        """Compute all samples' outputs once if that is less work than ``steps`` batches, and if they fit in memory.
+        """Compute all samples' lessons once if that is less work than ``steps`` batches, and if they fit in memory.
 
         They are computed in fixed chunks, so that a resumed run has the same numbers to the last bit.
         """
         stored = samples.stored()
         if stored is None or len(stored[0]) >= steps * samples.batch_size:
             return
-        first = self._compute(tuple(x[:1] for x in stored))
+        first = self._run(self.teaching, tuple(x[:1] for x in stored))
         if sum(x.numel() * x.element_size() for x in first) * len(stored[0]) > CACHE_BYTES:
             return
         size = samples.batch_size
-        chunks = [self._compute(tuple(x[i : i + size] for x in stored)) for i in range(0, len(stored[0]), size)]
+        chunks = [
+            self._run(self.teaching, tuple(x[i : i + size] for x in stored)) for i in range(0, len(stored[0]), size)
+        ]
         self._cache = tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
-    def outputs(self, batch: Batch) -> Outputs:
-        """The float outputs of a batch."""
+    def lesson(self, batch: Batch) -> Lesson:
+        """What a batch teaches."""
         if self._cache is not None and batch.indices is not None:
-            return tuple(x[batch.indices.to(x.device)] for x in self._cache)
-        return self._compute(batch.inputs)
+            found = tuple(x[batch.indices.to(x.device)] for x in self._cache)
+        else:
+            found = self._run(self.teaching, batch.inputs)
+        return Lesson(found[: self.count], found[self.count :])
+
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """The float outputs alone."""
+        return self._run(self.module, inputs)
 
     @torch.no_grad()
-    def _compute(self, inputs: Inputs) -> Outputs:
-        return as_outputs(self.module(*(laid_out(x, self.device) for x in inputs)))
+    def _run(self, module: fx.GraphModule, inputs: Inputs) -> Outputs:
+        return as_outputs(module(*(laid_out(x, self.device) for x in inputs)))
 
 
 def laid_out(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """One update of latent weights, biases and scales by the straight-through gradient at the deployed point.
 
-loss = mean divergence of the quantized outputs from the float outputs
+loss = mean divergence of the quantized outputs from the float outputs, plus a part of the features' distance
 gradient: through rounding as if it were the identity, zero where a number saturates (``edgeq.simulate``)
 update: Adam, each group at factor x rate x unit (``rates``); or Polyak's step
 after it: scales back into their bounds, oscillating weights frozen, moving average taken
@@ -14,6 +14,8 @@ from edgeq.basin.divergence import Divergence
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.recovery.averaging import Average
+from edgeq.recovery.features import distance, exposing
+from edgeq.recovery.latents import begin
 from edgeq.recovery.logits import Outputs, as_outputs, leave_softmax
 from edgeq.recovery.oscillation import Freezer
 from edgeq.recovery.parallel import average_gradients
@@ -21,7 +23,7 @@ from edgeq.recovery.rates import Group, Recipe, groups
 from edgeq.recovery.samples import Inputs
 from edgeq.recovery.schedule import polyak_step
 from edgeq.recovery.step_sizes import bounds
-from edgeq.recovery.teacher import laid_out
+from edgeq.recovery.teacher import Lesson, laid_out
 from edgeq.simulate import Simulation
 
 
@@ -35,6 +37,7 @@ class Trainer:
         divergence: the loss.
         device: where it runs.
         layers: learn these units only; None learns all.
+        features: values that are compared besides the outputs.
     """
 
     def __init__(
@@ -45,18 +48,21 @@ class Trainer:
         divergence: Divergence,
         device: torch.device,
         layers: frozenset[str] | None = None,
+        features: tuple[str, ...] = (),
     ) -> None:
         self.recipe, self.divergence, self.device = recipe, divergence, device
         self.simulation = Simulation(graph, plan).requires_grad_(False)
+        begin(self.simulation, graph)
         leave_softmax(self.simulation.module)
         self.simulation.to(device)
+        self._learning = exposing(self.simulation.module, features)
         self.groups: tuple[Group, ...] = groups(self.simulation, plan, recipe, layers)
         self.parameters: tuple[torch.Tensor, ...] = tuple(group.parameter for group in self.groups)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.bounds = bounds(self.simulation, plan)
         self.optimizer = torch.optim.Adam(
-            [{"params": [g.parameter], "lr": g.rate * g.unit} for g in self.groups], betas=recipe.momentum
+            [{"params": [g.parameter], "lr": 0.0} for g in self.groups], betas=recipe.momentum
         )
         self.average = Average(self.parameters, recipe.average)
         weights = tuple(self.simulation.weights.values())
@@ -67,24 +73,27 @@ class Trainer:
         """The quantized model's outputs (logits), differentiable."""
         return as_outputs(self.simulation(*(laid_out(x, self.device) for x in inputs)))
 
-    def update(self, step: int, inputs: Inputs, wanted: Outputs, factor: float) -> float:
-        """Take step number ``step`` (from 0) at ``factor`` times the recipe's rates; the loss before it.
+    def update(self, step: int, inputs: Inputs, lesson: Lesson, rate: float) -> float:
+        """Take step number ``step`` (from 0) at that rate (``rates``); the loss before it.
 
         A loss that is not finite changes nothing.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            outputs = self.outputs(inputs)
-        loss = self.divergence(outputs, wanted).mean()
+            found = as_outputs(self._learning(*(laid_out(x, self.device) for x in inputs)))
+        count = len(lesson.outputs)
+        loss = self.divergence(found[:count], lesson.outputs).mean()
+        if lesson.features:
+            loss = loss + self.recipe.features * distance(found[count:], lesson.features)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(average_gradients(self.parameters, loss, len(inputs[0])))
         if not torch.isfinite(torch.tensor(value)):
             return value
         if self.recipe.polyak > 0:
-            self._polyak(value, factor)
+            self._polyak(value, rate)
         else:
             for state, group in zip(self.optimizer.param_groups, self.groups, strict=True):
-                state["lr"] = factor * group.rate * group.unit
+                state["lr"] = rate * group.rate * group.unit
             self.optimizer.step()
         for bound in self.bounds:
             bound.hold()
@@ -101,7 +110,7 @@ class Trainer:
         squared = 0.0
         for group in self.groups:
             if group.parameter.grad is not None:
-                move = group.parameter.grad * (group.unit**2 * group.gradient_scale)
+                move = group.parameter.grad * (group.unit**2 * group.rate**2 * group.gradient_scale)
                 squared += float((move * group.parameter.grad).sum())
                 moves.append((group.parameter, move))
         length = polyak_step(loss, squared, self.recipe.polyak * factor)

@@ -10,7 +10,7 @@ import torch
 from edgeq.basin.divergence import Divergence
 from edgeq.errors import DataError
 from edgeq.recovery.logits import Outputs
-from edgeq.recovery.samples import Batch, Inputs
+from edgeq.recovery.samples import Inputs
 from edgeq.recovery.teacher import Teacher
 
 #: One-sided confidence that the recovered plan is better, by the paired differences of the held-out samples.
@@ -83,7 +83,7 @@ def split(
             part = slice((half + index) % 2 if count == 1 else half, None, 2)
             if len(range(*part.indices(count))):
                 taken = tuple(x[part] for x in inputs)
-                kept.append((taken, teacher.outputs(Batch(taken)), None if labels is None else labels[index][part]))
+                kept.append((taken, teacher.outputs(taken), None if labels is None else labels[index][part]))
     if not all(halves):
         raise DataError("recovery needs held-out samples to judge by: at least two, better some hundreds")
     return HeldOut(tuple(halves[0]), measure), HeldOut(tuple(halves[1]), measure)

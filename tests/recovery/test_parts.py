@@ -1,0 +1,123 @@
+"""Latents, step sizes, oscillation and averaging, each against what its docstring promises."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.recovery.averaging import Average
+from edgeq.recovery.latents import _in_cell
+from edgeq.recovery.oscillation import Freezer
+from edgeq.recovery.rates import Recipe, groups, weight_unit
+from edgeq.recovery.step_sizes import SMALLEST, bounds, gradient_scale
+from edgeq.simulate import Simulation
+from edgeq.simulate.fake_quantize import WeightQuantizer
+
+from .models import digits
+
+
+def quantizer(codes: np.ndarray, scale: np.ndarray, bits: int, real: torch.Tensor) -> WeightQuantizer:
+    grid = Quantization(scale.astype(np.float32), np.zeros(len(scale), np.int64), bits, 0)
+    return WeightQuantizer(QuantizedConstant(codes, grid), real)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), bits=st.integers(2, 8), gain=st.floats(0.1, 10))
+def test_latent_weights_round_to_the_plans_codes_whatever_chose_them(seed: int, bits: int, gain: float) -> None:
+    random = np.random.default_rng(seed)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    codes = random.integers(low, high + 1, (4, 6))
+    real = torch.from_numpy(random.normal(size=(4, 6)).astype(np.float32)) * gain
+    q = quantizer(codes, random.uniform(0.01, 1, 4), bits, real)
+    latent = _in_cell(q, real)
+    q.latent.data.copy_(latent)
+    assert np.array_equal(q.codes().numpy(), codes)
+    assert float(((latent / q.scale) - q.codes()).abs().max()) <= 0.4 + 1e-5
+
+
+def test_latent_weights_of_a_rescaled_nearest_plan_are_the_float_weights_rescaled() -> None:
+    torch.manual_seed(0)
+    real = torch.randn(3, 200)
+    step = real.abs().amax(1) / 7
+    codes = torch.round(real / step[:, None]).clamp(-8, 7).numpy().astype(np.int64)
+    q = quantizer(codes, (step * 1.7).numpy(), 4, real)
+    latent = _in_cell(q, real)
+    inside = ((real / step[:, None]) - torch.from_numpy(codes)).abs() < 0.35
+    # The gain is a least-squares estimate from 200 rounded numbers: good to a percent.
+    assert torch.allclose(latent[inside], 1.7 * real[inside], rtol=0.05, atol=0.02)
+
+
+def test_scales_stay_positive_and_activation_grids_stay_under_their_clip() -> None:
+    case = digits("w4a8")
+    simulation = Simulation(case.graph, case.plan)
+    held = bounds(simulation, case.plan)
+    start = [b.scale.detach().clone() for b in held]
+    for bound in held:
+        bound.scale.data.fill_(-1.0)
+        bound.hold()
+    assert all(torch.allclose(b.scale, s * SMALLEST) for b, s in zip(held, start, strict=True))
+    for bound in held:
+        bound.scale.data.fill_(1e9)
+        bound.hold()
+    assert all(torch.isfinite(b.scale).all() and (b.scale < 1e9).all() for b in held)
+
+
+def test_lsq_scales_the_gradient_as_published() -> None:
+    assert gradient_scale(100, 7) == pytest.approx(1 / (100 * 7) ** 0.5)
+
+
+def test_rates_are_measured_in_steps_and_fine_grids_in_steps_of_four_bits() -> None:
+    case = digits("w4a8")
+    simulation = Simulation(case.graph, case.plan)
+    q = next(iter(simulation.weights.values()))
+    assert weight_unit(q) == pytest.approx(float(q.scale.median()))
+    fine = next(iter(Simulation(digits("w8a8").graph, digits("w8a8").plan).weights.values()))
+    assert weight_unit(fine) == pytest.approx(float(fine.scale.median()) * 127 / 7)
+    learning = groups(simulation, case.plan, Recipe(activations=0, scales=0, biases=0))
+    assert [g.parameter for g in learning] == [q.latent for q in simulation.weights.values()]
+
+
+def test_an_oscillating_weight_is_frozen_on_its_usual_code_and_a_steady_one_is_not() -> None:
+    q = quantizer(np.array([[0, 0]]), np.array([1.0]), 4, torch.tensor([[0.4, 0.4]]))
+    freezer = Freezer([q], threshold=0.3)
+    for step in range(60):
+        q.latent.data[0, 0] = 0.6 if step % 2 else 0.4
+        q.latent.data[0, 1] = 0.4 + 0.02 * step
+        freezer.after_step()
+    assert freezer.frozen_share == 0.5
+    frozen = q.latent.data[0, 0].clone()
+    q.latent.data[0, 0] = 3.0
+    freezer.after_step()
+    assert torch.equal(q.latent.data[0, 0], frozen)
+    assert q.codes()[0, 1] == 2
+
+
+def test_a_freezer_goes_on_from_its_state() -> None:
+    def fresh() -> tuple[WeightQuantizer, Freezer]:
+        q = quantizer(np.array([[0, 0]]), np.array([1.0]), 4, torch.tensor([[0.4, 0.4]]))
+        return q, Freezer([q], threshold=0.3)
+
+    (one, first), (two, second) = fresh(), fresh()
+    for step in range(60):
+        if step == 25:
+            kept = [t.clone() for t in second.state()]
+            second = Freezer([two], threshold=0.3)
+            second.load(kept)
+        for q, freezer in ((one, first), (two, second)):
+            q.latent.data[0, 0] = 0.6 if step % 2 else 0.4
+            freezer.after_step()
+    assert all(torch.equal(a, b) for a, b in zip(first.state(), second.state(), strict=True))
+
+
+def test_the_average_forgets_the_start_and_gives_the_parameters_back() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    average = Average([parameter], 0.9)
+    for step in range(200):
+        parameter.data.fill_(1.0)
+        average.after_step(step)
+    with average.applied():
+        assert torch.allclose(parameter, torch.ones(3), atol=1e-6)
+        parameter.data.fill_(7.0)
+    assert torch.equal(parameter.data, torch.ones(3))
