@@ -99,6 +99,7 @@ class Diagnosis:
         probe: the trial of training, or None where none was needed.
         layers: worst blame first.
         blame: the shares and their sum, or None.
+        landscape: the better of the candidate as given and repaired, for pictures.
         samples: probe samples used.
         accuracy: share of right decisions of the float model, the candidate as given and repaired; None without labels.
         cost: what was promised; ``seconds`` what it took.
@@ -113,6 +114,7 @@ class Diagnosis:
     probe: Probe | None
     layers: tuple[LayerReading, ...]
     blame: Blame | None
+    landscape: Landscape
     samples: int
     accuracy: dict[str, float] | None
     cost: Cost
@@ -179,6 +181,7 @@ def diagnose(
         probe=trial,
         layers=layers,
         blame=shares,
+        landscape=fixed,
         samples=len(reference),
         accuracy=None if labels is None or task == "values" else _accuracy(reference, raw, repaired, labels),
         cost=cost,

@@ -33,7 +33,8 @@ from edgeq.simulate.integer import call_node
 Array = npt.NDArray[np.float32]
 
 _FLOAT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_QUANTIZED_OPS = ("QLinearConv", "QLinearMatMul")
+#: Ops with codes inside -> where their bias stands, if they have one; the weight, its scale and zero point are 3, 4, 5.
+_QUANTIZED_OPS = {"QLinearConv": 8, "QLinearMatMul": None, "QGemm": 6}
 #: Directions closer than this belong to one weight; two bits keep 0.7 and more.
 _SAME = 0.5
 
@@ -158,17 +159,24 @@ def _weights(graph: Graph) -> Iterator[_Found]:
                 bias = _evaluate(graph, node.inputs[2])[0] if len(node.inputs) > 2 else None
                 yield _Found(name(node), source, real, scale, bias)
         elif node.op_type in _QUANTIZED_OPS:
-            codes, scale, zero = (graph.constant(node.inputs[i]) for i in (3, 4, 5))
-            if codes is None or scale is None:
-                continue
-            axis = 0 if node.op_type == "QLinearConv" else codes.ndim - 1
-            real = _dequantize(codes, scale, zero, axis)
-            bias = None
-            x_scale = graph.constant(node.inputs[1])
-            if node.op_type == "QLinearConv" and len(node.inputs) > 8 and x_scale is not None:
-                integers = graph.constant(node.inputs[8])
-                bias = None if integers is None else (integers * np.float32(x_scale) * scale).astype(np.float32)
-            yield _Found(name(node), node.inputs[3].name or "" if node.inputs[3] else "", real, scale, bias)
+            found = _quantized_weight(graph, node)
+            if found is not None:
+                yield found
+
+
+def _quantized_weight(graph: Graph, node: ir.Node) -> _Found | None:
+    codes, scale, zero = (graph.constant(node.inputs[i]) for i in (3, 4, 5))
+    if codes is None or scale is None:
+        return None
+    first = node.op_type == "QLinearConv" or node.attributes.get_int("transB", 0) == 1
+    real = _dequantize(codes, scale, zero, 0 if first else codes.ndim - 1)
+    position, input_scale = _QUANTIZED_OPS[node.op_type], graph.constant(node.inputs[1])
+    bias = None
+    if position is not None and len(node.inputs) > position and input_scale is not None:
+        integers = graph.constant(node.inputs[position])
+        bias = None if integers is None else (integers * np.float32(input_scale) * scale).astype(np.float32)
+    source = node.inputs[3]
+    return _Found(name(node), "" if source is None else name(source), real, scale, bias)
 
 
 def _dequantize(

@@ -91,7 +91,8 @@ class Path:
     @property
     def behind(self) -> float:
         """Share of the climb, in sqrt(phi), that lies behind the deployed point: 1 if nothing rises after it."""
-        top = float(np.nanmax(self.phi))
+        known = self.phi[np.isfinite(self.phi)]
+        top = float(known.max(initial=0.0))
         return float(np.sqrt(max(self.deployed, 0.0) / top)) if top > 0 else 0.0
 
     def _until_deployed(self) -> list[float]:
