@@ -1,7 +1,7 @@
 """A kernel family: how one runtime's kernels round and saturate."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,6 +22,7 @@ class Operands:
         output: the output's grid.
         clamp: (lowest, highest) code of the fused activation.
         unit: the unit.
+        call: the unit's op on another tensor in place of its first input, in that tensor's precision.
     """
 
     codes: tuple[torch.Tensor, ...]
@@ -29,6 +30,7 @@ class Operands:
     output: Quantization
     clamp: tuple[int, int]
     unit: Unit
+    call: Callable[[torch.Tensor], torch.Tensor]
 
 
 Kernel = Callable[[Operands], torch.Tensor]
@@ -44,12 +46,14 @@ class Family:
         kernels: op -> kernel, for ops that compute on codes otherwise than by real arithmetic. Ops that only move codes
             need none; any other op is computed in real numbers between dequantize and quantize, as the runtime does.
         exact: ops whose kernel was matched bit for bit; others are within one step.
+        special: Conv, DepthwiseConv, Gemm or MatMul -> its requantization, where it is not ``requantize``.
     """
 
     name: str
     requantize: Requantize
     kernels: Mapping[str, Kernel]
     exact: frozenset[str]
+    special: Mapping[str, Requantize] = field(default_factory=dict)
 
 
 def saturate(codes: torch.Tensor, operands: Operands) -> torch.Tensor:

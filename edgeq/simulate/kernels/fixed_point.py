@@ -1,0 +1,182 @@
+"""TFLite's kernels without XNNPACK: requantization by a 32-bit fixed-point multiplier and a shift.
+
+The real multiplier m = input scale * weight scale / output scale (in float64) becomes q * 2^(e - 31) with q a 31-bit
+integer (TFLite's QuantizeMultiplier). Three roundings of acc * q * 2^(e - 31) are in use:
+
+    double   saturating rounding doubling high multiply, then a rounding shift, halves away from zero (gemmlowp)
+    ruy      ((acc q + 2^30) >> 31), then + half and an arithmetic shift, halves up (ruy on x86)
+    single   (acc q + 2^(s-1)) >> s, one rounding, halves up
+
+tflite-runtime's and LiteRT's plain kernels and TFLite Micro take "double", but LiteRT's plain FULLY_CONNECTED "single";
+the optimized kernels without a delegate take "ruy", tflite-runtime 2.14 only for what it hands to that library.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from edgeq.plan.quantization import Quantization
+from edgeq.simulate.kernels.family import Family, Operands, saturate
+from edgeq.simulate.kernels.hard_swish import hard_swish
+
+#: (integers, multiplier q, exponent e), all int64, broadcast -> integers
+Rounding = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+#: TFLite's ADD and SUB bring both operands to a scale with this many more bits.
+_LEFT_SHIFT = 20
+
+
+def fixed_point(real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(q, e) with real = q * 2^(e - 31), q in [2^30, 2^31): TFLite's QuantizeMultiplier on float64."""
+    mantissa, exponent = torch.frexp(real)
+    q = torch.floor(mantissa * 2.0**31 + 0.5).to(torch.int64)
+    full = q == 2**31
+    return torch.where(full, q // 2, q), exponent.to(torch.int64) + full
+
+
+def double_rounding(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """gemmlowp's SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT."""
+    left, right = e.clamp(min=0), (-e).clamp(min=0)
+    product = (value << left) * q
+    # C++ divides towards zero, so that the nudge follows the sign.
+    nudged = product + torch.where(product >= 0, 2**30, 1 - 2**30)
+    high = torch.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
+    mask = (torch.ones_like(right) << right) - 1
+    remainder = high & mask
+    return (high >> right) + (remainder > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
+
+
+def ruy_rounding(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """Ruy's fixed-point multiplication on x86."""
+    left, right = e.clamp(min=0), (-e).clamp(min=0)
+    high = ((value << left) * q + 2**30) >> 31
+    return (high + ((torch.ones_like(right) << right) >> 1)) >> right
+
+
+def single_rounding(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """TFLite's MultiplyByQuantizedMultiplier with one rounding."""
+    shift = 31 - e
+    return (value * q + (torch.ones_like(shift) << (shift - 1))) >> shift
+
+
+def _requantizer(rounding: Rounding) -> Callable[..., torch.Tensor]:
+    def requantize(
+        accumulator: torch.Tensor, input_scale: torch.Tensor, weight_scale: torch.Tensor, output: Quantization
+    ) -> torch.Tensor:
+        real = input_scale.to(torch.float64) * weight_scale.to(torch.float64) / float(output.scale)
+        result = rounding(accumulator.to(torch.int64), *fixed_point(real)) + int(output.zero_point)
+        # Far outside of int8 a float32 may round; the clamp that follows takes no notice.
+        return result.to(torch.float32)
+
+    return requantize
+
+
+def _scaled(value: torch.Tensor, real: float, rounding: Rounding = double_rounding) -> torch.Tensor:
+    return rounding(value, *fixed_point(torch.tensor(real, dtype=torch.float64)))
+
+
+def _centred(operands: Operands) -> list[torch.Tensor]:
+    pairs = zip(operands.codes, operands.grids, strict=True)
+    return [codes.to(torch.int64) - int(grid.zero_point) for codes, grid in pairs]
+
+
+def _sum(operands: Operands, sign: int) -> torch.Tensor:
+    """TFLite's ADD and SUB: both operands at twice the larger scale with 20 more bits, three multiplications."""
+    scales = [float(grid.scale) for grid in operands.grids]
+    twice = 2 * max(scales)
+    left, right = (
+        _scaled(value << _LEFT_SHIFT, scale / twice) for value, scale in zip(_centred(operands), scales, strict=True)
+    )
+    total = _scaled(left + sign * right, twice / (2**_LEFT_SHIFT * float(operands.output.scale)))
+    return saturate(total + int(operands.output.zero_point), operands)
+
+
+def _add(operands: Operands) -> torch.Tensor:
+    return _sum(operands, 1)
+
+
+def _subtract(operands: Operands) -> torch.Tensor:
+    return _sum(operands, -1)
+
+
+def _mul(operands: Operands) -> torch.Tensor:
+    """TFLite's MUL: (a - za)(b - zb), requantized once."""
+    a, b = _centred(operands)
+    real = float(operands.grids[0].scale) * float(operands.grids[1].scale) / float(operands.output.scale)
+    return saturate(_scaled(a * b, real) + int(operands.output.zero_point), operands)
+
+
+def _average_pool(operands: Operands) -> torch.Tensor:
+    """TFLite's AVERAGE_POOL_2D: the mean of the codes, half away from zero."""
+    zero = int(operands.grids[0].zero_point)
+    mean = operands.call(operands.codes[0].to(torch.float64) - zero) + zero
+    return saturate(torch.sign(mean) * torch.floor(mean.abs() + 0.5), operands)
+
+
+def _mean(operands: Operands) -> torch.Tensor:
+    """TFLite's MEAN: the number of elements goes into the multiplier.
+
+    With n elements and q, e of input scale / output scale: k = min(floor(log2 n), 32, 31 + e),
+    q' = (q << k) / n, e' = e - k, so that q' keeps its bits.
+    """
+    codes, grid, output = operands.codes[0], operands.grids[0], operands.output
+    axes = tuple(range(2, codes.ndim))
+    count = int(np.prod([codes.shape[axis] for axis in axes]))
+    total = (codes.to(torch.int64) - int(grid.zero_point)).sum(axes, keepdim=True)
+    q, e = fixed_point(torch.tensor(float(grid.scale) / float(output.scale), dtype=torch.float64))
+    shift = min(count.bit_length() - 1, 32, 31 + int(e))
+    q, e = (q << shift) // count, e - shift
+    return saturate(double_rounding(total, q, e) + int(output.zero_point), operands)
+
+
+def _optimized_mean(operands: Operands, rounding: Rounding) -> torch.Tensor:
+    """The optimized MEAN over H and W: the sum of the raw codes, 1/n in the multiplier, the zero points in one bias.
+
+    The bias is rounded before it is added, and all of it computed in float32.
+    """
+    codes, grid, output = operands.codes[0], operands.grids[0], operands.output
+    axes = tuple(range(2, codes.ndim))
+    count = np.float32(np.prod([codes.shape[axis] for axis in axes]))
+    offset = np.float32(grid.zero_point) * np.float32(grid.scale) / np.float32(output.scale)
+    bias = int(output.zero_point) - int(offset + np.float32(0.5 if offset > 0 else -0.5))
+    total = codes.to(torch.int64).sum(axes, keepdim=True)
+    real = float(np.float32(grid.scale) / (count * np.float32(output.scale)))
+    return saturate(_scaled(total, real, rounding) + bias, operands)
+
+
+_KERNELS = {
+    "Add": _add,
+    "Sub": _subtract,
+    "Mul": _mul,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _mean,
+    "HardSwish": hard_swish,
+}
+_EXACT = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "GlobalAveragePool"})
+_double, _ruy, _single = (_requantizer(rounding) for rounding in (double_rounding, ruy_rounding, single_rounding))
+
+GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT)
+LITERT_REFERENCE = Family(
+    name="litert-reference",
+    requantize=_double,
+    kernels=_KERNELS,
+    exact=_EXACT,
+    special={"Gemm": _single, "MatMul": _single},
+)
+#: LiteRT without a delegate, on x86.
+RUY = Family(
+    name="ruy",
+    requantize=_ruy,
+    kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, rounding=ruy_rounding)},
+    exact=_EXACT,
+)
+#: tflite-runtime 2.14 on x86: ruy for what is handed to that library, gemmlowp's rounding for the rest.
+RUY_GEMMLOWP = Family(
+    name="ruy-gemmlowp",
+    requantize=_ruy,
+    kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, rounding=double_rounding)},
+    exact=_EXACT,
+    special={"DepthwiseConv": _double},
+)
