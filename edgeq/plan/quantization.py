@@ -71,14 +71,12 @@ class Quantization:
         """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
         scale, zero_point = self.broadcast(real.ndim)
         codes = np.rint(real.astype(np.float32) / scale).astype(np.float64) + zero_point
-        clipped: IntArray = np.clip(codes, self.qmin, self.qmax).astype(np.int64)
-        return clipped
+        return np.asarray(np.clip(codes, self.qmin, self.qmax), np.int64)
 
     def dequantize(self, codes: IntArray) -> npt.NDArray[np.float32]:
         """Real values (float32) of codes."""
         scale, zero_point = self.broadcast(codes.ndim)
-        result: npt.NDArray[np.float32] = (codes.astype(np.int64) - zero_point).astype(np.float32) * scale
-        return result
+        return np.asarray((codes.astype(np.int64) - zero_point).astype(np.float32) * scale, np.float32)
 
     def same_grid(self, other: "Quantization") -> bool:
         """Whether both describe the same real numbers with the same codes."""

@@ -129,8 +129,12 @@ def _tensors(graph: Graph, node: ir.Node, weighted: bool) -> tuple[str, ...]:
     if weighted:
         return (name(node.inputs[0]),) if node.inputs[0] is not None else ()
     found = []
-    for value in node.inputs:
-        if value is None:
+    floating = [
+        value is not None and value.dtype is not None and value.dtype.is_floating_point() for value in node.inputs
+    ]
+    for value, is_float in zip(node.inputs, floating, strict=True):
+        # Beside a tensor of real numbers, one of integers is a shape or an index: a parameter.
+        if value is None or (any(floating) and not is_float and value.dtype is not None):
             continue
         constant = graph.constant(value) is not None
         if not constant or (node.op_type in ELEMENTWISE and not node.domain):

@@ -61,14 +61,16 @@ class _Writer:
         for unit in self.plan.units:
             for read in unit.inputs if unit.integer else ():
                 readers.setdefault(read, []).append(unit)
-        values = {value: self.graph.value(value) for value in self.plan.activations}
         nodes = {unit.name: [self.graph.node(n) for n in unit.nodes] for unit in self.plan.units}
         for unit in self.plan.units:
             if unit.weight is not None and unit.weight in self.plan.weights:
-                self._write_weight(unit, nodes[unit.name])
+                nodes[unit.name] = self._write_weight(unit, nodes[unit.name])
             for operand in unit.inputs if unit.integer else ():
                 if operand in self.plan.constants:
                     self._write_constant(operand, nodes[unit.name][0])
+        # A new look at the graph: a MatMul that became a Gemm makes its value anew.
+        current = Graph(self.graph.model)
+        values = {value: current.value(value) for value in self.plan.activations}
         for value_name, value in values.items():
             maker = self.makers.get(value_name)
             if maker is not None and maker.integer and maker.op == "Pad":
@@ -78,21 +80,22 @@ class _Writer:
             else:
                 self._pair_before(value, [nodes[unit.name][0] for unit in readers.get(value_name, [])])
 
-    def _write_weight(self, unit: Unit, nodes: Sequence[ir.Node]) -> None:
+    def _write_weight(self, unit: Unit, nodes: list[ir.Node]) -> list[ir.Node]:
+        """Weight and bias as codes; the nodes that the unit has then."""
         assert unit.weight is not None
         anchor = nodes[0]
         weight = self._dequantized(unit.weight, self.plan.weights[unit.weight], signed=True)
         anchor.replace_input_with(1, weight)
         if not unit.integer:
-            return
+            return nodes
         bias = self._dequantized(f"{unit.name}_bias", self.plan.biases[unit.name], signed=True)
         if unit.op == "MatMul":
-            self._write_matmul_bias(unit, nodes, bias)
-            return
+            return self._write_matmul_bias(unit, nodes, bias)
         anchor.resize_inputs(3)
         anchor.replace_input_with(2, bias)
+        return nodes
 
-    def _write_matmul_bias(self, unit: Unit, nodes: Sequence[ir.Node], bias: ir.Value) -> None:
+    def _write_matmul_bias(self, unit: Unit, nodes: list[ir.Node], bias: ir.Value) -> list[ir.Node]:
         anchor = nodes[0]
         source = anchor.inputs[0]
         if source is not None and source.shape is not None and len(source.shape) == 2:
@@ -103,13 +106,15 @@ class _Writer:
             ir.convenience.replace_nodes_and_values(
                 self.graph.model.graph, tail, removed, [gemm], tail.outputs, gemm.outputs
             )
-        elif unit.bias is not None:
+            return [gemm, *nodes[len(removed) :]]
+        if unit.bias is not None:
             adder = nodes[1]
             adder.replace_input_with(0 if adder.inputs[1] is anchor.outputs[0] else 1, bias)
         elif np.any(self.plan.biases[unit.name].codes):
             raise PlanError(
                 f"unit {unit.name!r}: a MatMul without bias got one; its input has more than two dimensions"
             )
+        return nodes
 
     def _write_constant(self, value: str, anchor: ir.Node) -> None:
         new = self._dequantized(value, self.plan.constants[value], signed=False)

@@ -11,7 +11,6 @@ from edgeq.graph.ops.op import Op
 from edgeq.graph.ops.windows import Windows, pad_spatial, windows
 
 _MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
-_AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
@@ -96,9 +95,9 @@ def average_pool(
     """Mean of each window of x (N, C, spatial), over the elements that are inside (or in the padding, if counted)."""
     w = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad)
     end = _end_padding(x.shape[2:], w, ceil_mode)
-    total = _window_mean(pad_spatial(x, w.begin, end), w)
+    total = _window_sum(pad_spatial(x, w.begin, end), w)
     if not any(w.begin) and max(end) <= 0:
-        return total
+        return total / math.prod(w.kernel)
     inside = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
     if count_include_pad:
         inside = pad_spatial(inside, w.begin, w.end, 1.0)
@@ -106,7 +105,7 @@ def average_pool(
         inside = pad_spatial(inside, (0,) * len(end), end)
     else:
         inside = pad_spatial(inside, w.begin, end)
-    return total / _window_mean(inside, w)
+    return total / _window_sum(inside, w)
 
 
 def lp_pool(
@@ -123,15 +122,18 @@ def lp_pool(
     """p-norm of each window of x (N, C, spatial)."""
     w = windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad)
     powers = pad_spatial(x.abs() ** p, w.begin, _end_padding(x.shape[2:], w, ceil_mode))
-    return (_window_mean(powers, w) * math.prod(w.kernel)) ** (1 / p)
+    return _window_sum(powers, w) ** (1 / p)
 
 
-def _window_mean(x: Tensor, w: Windows) -> Tensor:
+def _window_sum(x: Tensor, w: Windows) -> Tensor:
     rank = x.dim() - 2
+    if max(w.dilations) == 1 and rank == 1:
+        return functional.avg_pool2d(x.unsqueeze(2), (1, *w.kernel), (1, *w.strides), divisor_override=1).squeeze(2)
     if max(w.dilations) == 1:
-        result: Tensor = _AVG_POOL[rank](x, w.kernel, w.strides)
+        pool = functional.avg_pool2d if rank == 2 else functional.avg_pool3d
+        result: Tensor = pool(x, w.kernel, w.strides, divisor_override=1)
         return result
-    kernel = torch.full((1, 1, *w.kernel), 1 / math.prod(w.kernel), dtype=x.dtype, device=x.device)
+    kernel = torch.ones((1, 1, *w.kernel), dtype=x.dtype, device=x.device)
     planes = _CONV[rank](x.reshape(-1, 1, *x.shape[2:]), kernel, None, w.strides, 0, w.dilations)
     return planes.reshape(*x.shape[:2], *planes.shape[2:])
 

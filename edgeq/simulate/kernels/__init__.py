@@ -7,9 +7,18 @@ signed grid, in the graph's layout. The formulas were found in the runtimes' sou
 from edgeq.simulate.kernels.family import Family
 from edgeq.simulate.kernels.fixed_point import GEMMLOWP, LITERT_REFERENCE, RUY, RUY_GEMMLOWP
 from edgeq.simulate.kernels.litert import LITERT_DEFAULT
+from edgeq.simulate.kernels.litert_arm import LITERT_ARM
 from edgeq.simulate.kernels.onnxruntime import ONNXRUNTIME_X86
 
-FAMILIES: tuple[Family, ...] = (ONNXRUNTIME_X86, LITERT_DEFAULT, LITERT_REFERENCE, GEMMLOWP, RUY, RUY_GEMMLOWP)
+FAMILIES: tuple[Family, ...] = (
+    ONNXRUNTIME_X86,
+    LITERT_DEFAULT,
+    LITERT_ARM,
+    LITERT_REFERENCE,
+    GEMMLOWP,
+    RUY,
+    RUY_GEMMLOWP,
+)
 
 
 def family(name: str) -> Family:

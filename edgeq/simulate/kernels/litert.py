@@ -3,8 +3,11 @@
 import numpy as np
 import torch
 
+from edgeq.plan.quantization import per_tensor
 from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
 from edgeq.simulate.kernels.float32_requantization import requantize
+from edgeq.simulate.kernels.hard_swish import hard_swish
+from edgeq.simulate.kernels.tflite_arithmetic import multiplier, multiply
 
 
 def _add(operands: Operands, sign: int = 1) -> torch.Tensor:
@@ -44,9 +47,74 @@ def _global_average_pool(operands: Operands) -> torch.Tensor:
     return saturate(result, operands)
 
 
+def _average_pool(operands: Operands) -> torch.Tensor:
+    """TFLite's own kernel, which the delegate leaves alone: the mean of the codes, half away from zero."""
+    zero = int(operands.grids[0].zero_point)
+    mean = operands.call(operands.codes[0].to(torch.float64) - zero) + zero
+    # Exact halves must not fall to the rounding of the division; other quotients are much farther from a half.
+    return saturate(torch.sign(mean) * torch.floor(mean.abs() + (0.5 + 1e-9)), operands)
+
+
+def _leaky_relu(operands: Operands) -> torch.Tensor:
+    """XNNPACK's qs8-vlrelu: ((x - zx) m + 2^7) >> 8 with m = rint(256 sx / sy), times the slope below zero."""
+    grid, output = operands.grids[0], operands.output
+    centred = operands.codes[0] - int(grid.zero_point)
+    slope = operands.call(torch.full((1,), -1.0)).neg().to(torch.float32)
+    ratio = float32(grid.scale) / float32(output.scale)
+    above, below = (float(torch.round(256 * part)) for part in (ratio, ratio * slope[0]))
+    total = centred.to(torch.float64) * torch.where(centred >= 0, above, below)
+    return saturate(torch.floor((total + 128) / 256) + int(output.zero_point), operands)
+
+
+def _prelu(operands: Operands) -> torch.Tensor:
+    """TFLite's own kernel: x sx / sy above zero, x slope sx ss / sy below, each by a fixed-point multiplier.
+
+    The slope lies on a symmetric 8-bit grid that reaches its largest magnitude.
+    """
+    grid, output = operands.grids[0], operands.output
+    centred = operands.codes[0].numpy().astype(np.int64) - int(grid.zero_point)
+    slopes = operands.call(-torch.ones_like(operands.codes[0][:1])).neg().numpy()
+    reach = float(np.abs(slopes).max(initial=0.0))
+    slope_grid = per_tensor(reach / 127 if reach > 0 else 1.0, 0, 8, narrow=True)
+    ratio = float(grid.scale) / float(output.scale)
+    above = multiply(centred, *multiplier(ratio))
+    below = multiply(centred * slope_grid.quantize(slopes), *multiplier(ratio * float(slope_grid.scale)))
+    return saturate(torch.from_numpy(np.where(centred >= 0, above, below) + int(output.zero_point)), operands)
+
+
 LITERT_DEFAULT = Family(
     name="xnnpack",
     requantize=requantize,
-    kernels={"Add": _add, "Sub": _subtract, "Mul": _mul, "GlobalAveragePool": _global_average_pool},
-    exact=frozenset({"Conv", "Gemm", "MatMul", "Add"}),
+    kernels={
+        "Add": _add,
+        "Sub": _subtract,
+        "Mul": _mul,
+        "GlobalAveragePool": _global_average_pool,
+        "AveragePool": _average_pool,
+        "LeakyRelu": _leaky_relu,
+        "HardSwish": hard_swish,
+        "PRelu": _prelu,
+    },
+    exact=frozenset(
+        {
+            "Conv",
+            "ConvTranspose",
+            "Gemm",
+            "MatMul",
+            "Add",
+            "Sub",
+            "Mul",
+            "GlobalAveragePool",
+            "AveragePool",
+            "Softmax",
+            "Sigmoid",
+            "Tanh",
+            "HardSigmoid",
+            "HardSwish",
+            "LeakyRelu",
+            "Elu",
+            "Gelu",
+            "PRelu",
+        }
+    ),
 )

@@ -14,12 +14,12 @@ def _unsigned(codes: torch.Tensor, grid: Quantization) -> tuple[torch.Tensor, to
 
 
 def _add(operands: Operands) -> torch.Tensor:
-    """QLinearAdd: fma(a, sa/sc, fma(b, sb/sc, zc - (sa/sc za + sb/sc zb)))."""
+    """QLinearAdd: fma(a, ra, fma(b, rb, zc - fma(ra, za, rb zb))) with ra = sa / sc, rb = sb / sc, all float32."""
     (a, za), (b, zb) = (_unsigned(c, g) for c, g in zip(operands.codes, operands.grids, strict=True))
     output = float32(operands.output.scale)
     ratio_a, ratio_b = (float32(grid.scale) / output for grid in operands.grids)
     shift = -operands.output.qmin
-    fixed = float32(int(operands.output.zero_point) + shift) - (ratio_a * za + ratio_b * zb)
+    fixed = float32(int(operands.output.zero_point) + shift) - _fma(ratio_a, za, ratio_b * zb)
     inner = _fma(b, ratio_b, fixed)
     result = torch.round(_fma(a, ratio_a, inner)).to(torch.float64) - shift
     return saturate(result, operands)
@@ -49,9 +49,39 @@ def _global_average_pool(operands: Operands) -> torch.Tensor:
     return saturate(result, operands)
 
 
+def _average_pool(operands: Operands) -> torch.Tensor:
+    """QLinearAveragePool: the mean of real numbers in float32, then rint(mean / scale + zero point)."""
+    grid, output = operands.grids[0], operands.output
+    codes, zero = _unsigned(operands.codes[0], grid)
+    mean = operands.call((codes - zero) * float32(grid.scale))
+    shift = -output.qmin
+    result = torch.round(mean / float32(output.scale) + (int(output.zero_point) + shift))
+    return saturate(result.to(torch.float64) - shift, operands)
+
+
 ONNXRUNTIME_X86 = Family(
     name="onnxruntime",
     requantize=requantize,
-    kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool},
-    exact=frozenset({"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool"}),
+    kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool, "AveragePool": _average_pool},
+    exact=frozenset(
+        {
+            "Conv",
+            "Gemm",
+            "MatMul",
+            "Add",
+            "Sub",
+            "Mul",
+            "GlobalAveragePool",
+            "AveragePool",
+            "Softmax",
+            "Sigmoid",
+            "Tanh",
+            "HardSigmoid",
+            "HardSwish",
+            "LeakyRelu",
+            "Elu",
+            "Gelu",
+            "PRelu",
+        }
+    ),
 )
