@@ -11,11 +11,13 @@ from edgeq.graph.passes.merge_slices import merge_slices
 from edgeq.graph.passes.name_everything import name_everything
 from edgeq.graph.passes.pool_from_mean import pool_from_mean
 from edgeq.graph.passes.remove_dead import remove_dead
+from edgeq.graph.passes.static_shapes import static_shapes
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
     keep_module_paths,
     canonicalize,
     fold_constants,
+    static_shapes,
     fold_batchnorm,
     merge_slices,
     pool_from_mean,
