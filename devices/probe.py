@@ -75,8 +75,10 @@ def _fitted(profile: Profile, info: DeviceInfo) -> Profile:
     if profile.runtime == "onnxruntime" and not arm and not set(DOT_PRODUCTS) & set(info.cpu_features):
         # Its fast kernel would saturate: see edgeq.devices.hazards.
         config["session.x64quantprecision"] = "1"
+    kernels = "xnnpack-arm" if arm and profile.kernels == "xnnpack" else profile.kernels
     return replace(
         profile,
+        kernels=kernels,
         description=f"{profile.runtime} {info.version} on {info.cpu} ({info.machine})",
         version=limits,
         machine=info.machine if info.machine in ("x86_64", "aarch64", "armv7l", "riscv64") else "",
