@@ -17,6 +17,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     keep_module_paths,
     canonicalize,
     fold_constants,
+    name_everything,  # what follows makes names from names
     static_shapes,
     fold_batchnorm,
     merge_slices,
