@@ -18,6 +18,13 @@ def _shape(text: str) -> tuple[int, ...]:
     return dims
 
 
+def _type(text: str) -> str:
+    found = text.partition(":")[2] or "float32"
+    if found not in ("float32", "int64", "int32", "bool"):
+        raise UsageError(f"--input-shape {text}: the type is float32, int64, int32 or bool")
+    return found
+
+
 def _numbers(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
@@ -55,7 +62,7 @@ def output_options(function: Any) -> Any:
 @click.option("--float", "floats", multiple=True, metavar="GLOB", help="Leave the layers that match in float.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict (.pt or .safetensors) for a factory.")
 @click.option(
-    "--input-shape", multiple=True, metavar="N,C,H,W", help="Example input of a factory; once for each input."
+    "--input-shape", multiple=True, metavar="N,C,H,W[:TYPE]", help="Example input of a factory; once for each."
 )
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=N,C,H,W", help="Fix an input's unknown dimensions.")
 @click.option("--resize", type=int, help="Images: shorter side in pixels.")
@@ -135,7 +142,8 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         output=given["output"],
         evaluation=given["evaluation"],
         weights=given["weights"],
-        input_shapes=tuple(_shape(text) for text in given["input_shape"]),
+        input_shapes=tuple(_shape(text.partition(":")[0]) for text in given["input_shape"]),
+        input_types=tuple(_type(text) for text in given["input_shape"]),
         shapes={key: _shape(value) for key, value in (_pair(text, "--shape") for text in given["shapes"])},
         preprocessing=Preprocessing.from_options(**chosen) if chosen else None,
         samples=given["samples"],

@@ -21,6 +21,7 @@ from edgeq.pipeline.options import Options
 from edgeq.plan.rules import Request
 
 _PROBE = 512
+_TYPES = {"float32": torch.float32, "int64": torch.int64, "int32": torch.int32, "bool": torch.bool}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,8 @@ def _digest(dataset: Dataset) -> str:
 
 def open_model(options: Options) -> Model:
     """Read the model; see :func:`edgeq.graph.sources.load_model` for what is refused."""
-    example = [torch.zeros(shape) for shape in options.input_shapes] or None
+    types = (*options.input_types, *["float32"] * len(options.input_shapes))
+    example = [torch.zeros(d, dtype=_TYPES[t]) for d, t in zip(options.input_shapes, types, strict=False)] or None
     graph = load_model(options.model, weights=options.weights, example=example, shapes=options.shapes)
     model = Model(graph, onnx_format.export(graph, None))
     model.module  # noqa: B018  # an unknown op is refused here, before any sample is read

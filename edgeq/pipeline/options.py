@@ -21,6 +21,7 @@ class Options:
         output: the release folder.
         weights: state dict of a factory.
         input_shapes: example shapes of a factory's inputs.
+        input_types: their element types (float32, int64); float32 for those that are not named.
         shapes: fixed shapes by input name.
         preprocessing: of image folders and pixels.
         samples: how many to calibrate with.
@@ -45,6 +46,7 @@ class Options:
     evaluation: str | None = None
     weights: Path | None = None
     input_shapes: tuple[tuple[int, ...], ...] = ()
+    input_types: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     samples: int = 512
