@@ -54,18 +54,28 @@ def _transposed(node: ir.Node) -> bool:
     return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 
 
-def columns(graph: Graph, unit: Unit, tensor: torch.Tensor) -> torch.Tensor:
-    """The input of one batch as (groups, K, positions)."""
+def columns(graph: Graph, unit: Unit, tensor: torch.Tensor, thin: int = 1, offset: int = 0) -> torch.Tensor:
+    """The input of one batch as (groups, K, positions).
+
+    Args:
+        graph: the model.
+        unit: a unit that :func:`has_columns`.
+        tensor: its first input.
+        thin: take about one position in so many, evenly spread.
+        offset: which ones; vary it from batch to batch.
+    """
     node = graph.node(unit.name)
     if node.op_type != "Conv":
-        return tensor.reshape(-1, tensor.shape[-1]).T[None]
+        return tensor.reshape(-1, tensor.shape[-1])[offset % thin :: thin].T[None]
     groups = int(node.attributes.get_int("group", 1))
     weight = graph.constant(unit.weight) if unit.weight is not None else None
     assert weight is not None
-    return _patches(tensor, node, weight.shape[2:], groups)
+    return _patches(tensor, node, weight.shape[2:], groups, thin, offset)
 
 
-def _patches(tensor: torch.Tensor, node: ir.Node, kernel: tuple[int, ...], groups: int) -> torch.Tensor:
+def _patches(
+    tensor: torch.Tensor, node: ir.Node, kernel: tuple[int, ...], groups: int, thin: int, offset: int
+) -> torch.Tensor:
     rank = len(kernel)
     pads = _ints(node, "pads", 2 * rank, 0)
     if node.attributes.get_string("auto_pad", "NOTSET") == "VALID":
@@ -75,11 +85,33 @@ def _patches(tensor: torch.Tensor, node: ir.Node, kernel: tuple[int, ...], group
         tensor, kernel = tensor.unsqueeze(2), (1, *kernel)
         pads, strides, dilations = (0, pads[0], 0, pads[1]), (1, *strides), (1, *dilations)
     padded = functional.pad(tensor, (pads[1], pads[3], pads[0], pads[2]))
+    if thin > 1:
+        padded, strides = _thinned(padded, kernel, dilations, strides, thin, offset)
     patches = functional.unfold(padded, kernel, dilation=dilations, stride=strides)
     # (samples, channels x kernel, positions): the channels of a group are neighbours.
     count, depth, positions = patches.shape
     grouped = patches.reshape(count, groups, depth // groups, positions).permute(1, 2, 0, 3)
     return grouped.reshape(groups, depth // groups, count * positions)
+
+
+def _thinned(
+    padded: torch.Tensor,
+    kernel: tuple[int, ...],
+    dilations: tuple[int, ...],
+    strides: tuple[int, ...],
+    thin: int,
+    offset: int,
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """Larger strides from a moving origin visit one position in ``thin``, and cost no more than these."""
+    wider: list[int] = []
+    for axis in (1, 0):  # widths first: a one-dimensional convolution has no height to thin
+        reach = dilations[axis] * (kernel[axis] - 1) + 1
+        positions = (padded.shape[2 + axis] - reach) // strides[axis] + 1
+        factor = min(positions, max(1, round(thin**0.5)) if axis == 1 and padded.shape[2] > 1 else thin)
+        padded = padded.narrow(2 + axis, start := offset % factor * strides[axis], padded.shape[2 + axis] - start)
+        wider.append(strides[axis] * factor)
+        thin, offset = max(1, thin // factor), offset // factor
+    return padded, (wider[1], wider[0])
 
 
 def _ints(node: ir.Node, key: str, count: int, default: int) -> tuple[int, ...]:

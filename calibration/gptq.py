@@ -24,10 +24,9 @@ def gptq(problem: Layer, *, act_order: bool = False) -> tuple[torch.Tensor, torc
     """Codes (groups, outputs, K) and scales (groups, outputs), never worse by L than rounding to nearest on min-max."""
     base = problem.min_max_scale()
     scales = torch.stack([base * factor for factor in FACTORS])
-    codes = torch.stack([round_columns(problem, scale, act_order=act_order) for scale in scales])
+    codes = round_columns(problem, scales, act_order=act_order)
     codes = torch.cat([codes, problem.nearest(base)[None]])
-    scales = torch.cat([scales, base[None]])
-    return choose(problem, codes, scales)
+    return choose(problem, codes, torch.cat([scales, base[None]]))
 
 
 def choose(problem: Layer, codes: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,16 +40,19 @@ def choose(problem: Layer, codes: torch.Tensor, scales: torch.Tensor) -> tuple[t
     return chosen, scale
 
 
-def round_columns(problem: Layer, scale: torch.Tensor, *, act_order: bool = False) -> torch.Tensor:
-    """The codes (groups, outputs, K) of steps 1 and 2 for given scales (groups, outputs)."""
-    hessian, w = problem.hessian, problem.target
-    depth = w.shape[2]
-    order = torch.arange(depth).expand(len(w), -1)
+def round_columns(problem: Layer, scales: torch.Tensor, *, act_order: bool = False) -> torch.Tensor:
+    """The codes (candidates, groups, outputs, K) of steps 1 and 2 for given scales (candidates, groups, outputs)."""
+    candidates, groups, outputs = scales.shape
+    depth = problem.target.shape[2]
+    order = torch.arange(depth).expand(groups, -1)
     if act_order:
-        order = hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
-    hessian = hessian.gather(1, order[:, :, None].expand_as(hessian)).gather(2, order[:, None].expand_as(hessian))
-    w = w.gather(2, order[:, None].expand_as(w)).clone()
-    factor = _upper_factor_of_inverse(hessian)
+        order = problem.hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
+    hessian = problem.hessian.gather(1, order[:, :, None].expand(-1, -1, depth))
+    factor = _upper_factor_of_inverse(hessian.gather(2, order[:, None].expand(-1, depth, -1)))
+    # Candidates are further rows: H is factored once for all of them.
+    scale = scales.transpose(0, 1).reshape(groups, -1)
+    order = order[:, None].expand(-1, candidates * outputs, -1)
+    w = problem.target.repeat(1, candidates, 1).gather(2, order)
     codes = torch.empty_like(w)
     for start in range(0, depth, BLOCK):
         stop = min(start + BLOCK, depth)
@@ -62,7 +64,8 @@ def round_columns(problem: Layer, scale: torch.Tensor, *, act_order: bool = Fals
             w[:, :, k + 1 : stop] -= error[:, :, None] * factor[:, None, k, k + 1 : stop]
             errors[:, :, k - start] = error
         w[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    return torch.empty_like(codes).scatter_(2, order[:, None].expand_as(codes), codes)
+    codes = torch.empty_like(codes).scatter_(2, order, codes)
+    return codes.reshape(groups, candidates, outputs, depth).transpose(0, 1)
 
 
 def _upper_factor_of_inverse(hessian: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ class Layer:
         hessian: H (groups, K, K), symmetric, with its ridge.
         qmax: codes run from -qmax to qmax.
         per_channel: whether each output has its own scale.
+        name: the unit whose layer it is.
     """
 
     weight: torch.Tensor
@@ -35,6 +36,7 @@ class Layer:
     hessian: torch.Tensor
     qmax: int
     per_channel: bool
+    name: str = ""
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """L of each output, (groups, outputs)."""
@@ -53,7 +55,9 @@ class Layer:
         return (largest / self.qmax).clamp(min=1e-30)
 
 
-def layer(weight: torch.Tensor, moments: Moments, qmax: int, per_channel: bool, damping: float = DAMPING) -> Layer:
+def layer(
+    weight: torch.Tensor, moments: Moments, qmax: int, per_channel: bool, damping: float = DAMPING, name: str = ""
+) -> Layer:
     """The problem of a weight (groups, outputs, K) with those moments of its input."""
     diagonal = moments.qq.diagonal(dim1=1, dim2=2)
     ridge = damping * diagonal.mean(1).clamp(min=1e-12)
@@ -61,4 +65,4 @@ def layer(weight: torch.Tensor, moments: Moments, qmax: int, per_channel: bool, 
     hessian = moments.qq + identity
     wanted = weight @ (moments.fq + identity)
     target = torch.linalg.solve(hessian, wanted, left=False)
-    return Layer(weight, target, hessian, qmax, per_channel)
+    return Layer(weight, target, hessian, qmax, per_channel, name)

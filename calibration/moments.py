@@ -43,26 +43,25 @@ class Moments:
 def moments(walk: Walk, unit: Unit) -> Moments:
     """The moments of a unit's input at the walk's point."""
     real, quantized = walk.inputs(unit)
-    first = columns(walk.graph, unit, real[0])
-    groups, depth = first.shape[:2]
-    total = first.shape[2] * sum(len(batch) for batch in real) // max(1, len(real[0]))
-    # Odd, so that it does not fall in step with the width of an image.
-    step = max(1, total // max(FEWEST, COLUMNS_PER_ROW * depth)) | 1
+    whole = columns(walk.graph, unit, real[0])
+    groups, depth = whole.shape[:2]
+    available = whole.shape[2] * sum(len(batch) for batch in real) // max(1, len(real[0]))
+    thin = max(1, available // max(FEWEST, COLUMNS_PER_ROW * depth))
     sums = [torch.zeros(groups, depth, depth, dtype=torch.float64) for _ in range(3)]
     means = [torch.zeros(groups, depth, dtype=torch.float64) for _ in range(2)]
     # Shifted by the first batch's mean, so that centring afterwards loses no digits.
-    shift_f, shift_q = first.mean(2, keepdim=True), columns(walk.graph, unit, quantized[0]).mean(2, keepdim=True)
+    shift_f, shift_q = whole.mean(2, keepdim=True), columns(walk.graph, unit, quantized[0]).mean(2, keepdim=True)
     count = 0
     for index, (f, q) in enumerate(zip(real, quantized, strict=True)):
-        a = columns(walk.graph, unit, f)[:, :, index % step :: step] - shift_f
-        b = columns(walk.graph, unit, q)[:, :, index % step :: step] - shift_q
-        for total_, left, right in zip(sums, (b, a, a), (b, b, a), strict=True):
-            total_ += left @ right.transpose(1, 2)
+        a = columns(walk.graph, unit, f, thin, index) - shift_f
+        b = columns(walk.graph, unit, q, thin, index) - shift_q
+        for total, left, right in zip(sums, (b, a, a), (b, b, a), strict=True):
+            total += left @ right.transpose(1, 2)
         means[0] += a.sum(2)
         means[1] += b.sum(2)
         count += a.shape[2]
     f_mean, q_mean = (mean / count for mean in means)
-    qq, fq, ff = (total_ / count for total_ in sums)
+    qq, fq, ff = (total / count for total in sums)
     return Moments(
         qq - q_mean[:, :, None] * q_mean[:, None, :],
         fq - f_mean[:, :, None] * q_mean[:, None, :],

@@ -8,7 +8,7 @@ For every unit with a weight, in the order of the model:
 A unit that is not a matrix product in one or two dimensions is rounded to nearest, with its bias corrected.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from edgeq.calibration.columns import from_rows, has_columns, to_rows
 from edgeq.calibration.grids import (
     Array,
     Weighted,
-    activation_grids,
     constant_codes,
     output_channels,
     quantized_bias,
@@ -29,11 +28,10 @@ from edgeq.calibration.grids import (
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
 from edgeq.calibration.moments import Moments, moments
-from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton, Unit
-from edgeq.plan.quantization import QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 Codes = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
@@ -47,7 +45,7 @@ UnitProgress = Callable[[str, int, int], None]
 def sequential(
     graph: Graph,
     skeleton: Skeleton,
-    ranges: Ranges,
+    activations: Mapping[str, Quantization],
     samples: Iterable[tuple[torch.Tensor, ...]],
     rounding: Rounding,
     *,
@@ -60,7 +58,7 @@ def sequential(
     Args:
         graph: the model.
         skeleton: what is integer, with how many bits.
-        ranges: of the quantized values.
+        activations: value -> grid (``grids.activation_grids``).
         samples: calibration inputs in the order of the graph's inputs, batch by batch; no labels are needed.
         rounding: chooses the codes and scales of one layer.
         method: its name, for the report.
@@ -70,7 +68,6 @@ def sequential(
     Raises:
         DataError: there are no samples.
     """
-    activations = activation_grids(skeleton, ranges)
     walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
     state = _State(graph, walk, weighted(graph, skeleton), rounding, match_variance, {}, {})
     for done, unit in enumerate(walk.units()):
@@ -117,7 +114,7 @@ class _State:
             grid = weight.grid(safe_scales(weight, scale, self.graph, self.walk.activations))
             return QuantizedConstant(grid.quantize(weight.real), grid)
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
-        problem = layer(rows, found, weight.qmax, weight.axis is not None)
+        problem = layer(rows, found, weight.qmax, weight.axis is not None, name=unit.name)
         codes, scale = self.rounding(problem)
         if self.match_variance:
             scale = scale * _gain(problem, found, codes * scale[:, :, None])

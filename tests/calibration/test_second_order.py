@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeq.calibration.adaround import adaround, learn
 from edgeq.calibration.descent import best_scale, descend, gptq_descent
 from edgeq.calibration.gptq import gptq, round_columns
 from edgeq.calibration.layer import Layer, layer
@@ -115,6 +116,30 @@ def test_descent_never_raises_the_loss(seed: int, per_channel: bool) -> None:
         assert float(scale.max() - scale.min()) == 0.0
 
 
+def test_adaround_comes_close_to_the_optimum_and_is_deterministic() -> None:
+    ratios = []
+    for seed in range(12):
+        made = problem(seed, depth=5, qmax=3)
+        codes, scale = adaround(made, steps=200)
+        again, _ = adaround(made, steps=200)
+        assert torch.equal(codes, again)
+        ratios.append(float((made.loss(codes * scale[:, :, None]) / exhaustive(made, scale)).max()))
+    assert np.median(ratios) < 1.05
+
+
+def test_learning_alone_beats_nearest() -> None:
+    gains = []
+    for seed in range(8):
+        made = problem(seed, outputs=8, depth=12, qmax=3)
+        scale = made.min_max_scale()
+        nearest = torch.clamp(torch.round(made.target / scale[:, :, None]), -3, 3)
+        learned = learn(made, nearest, scale)
+        # Each code is the target's neighbour, below or above.
+        assert (learned - nearest).abs().max() <= 1
+        gains.append(float(made.loss(learned * scale[:, :, None]).sum() / made.loss(nearest * scale[:, :, None]).sum()))
+    assert np.mean(gains) < 0.9
+
+
 def test_the_best_scale_is_least_squares() -> None:
     made = problem(5, qmax=3)
     codes = made.nearest(made.min_max_scale() * 0.7)
@@ -127,25 +152,25 @@ def test_the_best_scale_is_least_squares() -> None:
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     made = problem(1, groups=2, outputs=4, depth=20, qmax=7)
     scale = made.min_max_scale()
-    whole = round_columns(made, scale)
+    whole = round_columns(made, scale[None])[0]
     monkeypatch.setattr("edgeq.calibration.gptq.BLOCK", 3)
-    assert torch.equal(round_columns(made, scale), whole)
+    assert torch.equal(round_columns(made, scale[None])[0], whole)
 
 
 def test_act_order_takes_each_group_in_its_own_order() -> None:
     # A depthwise convolution: many groups, each of them rounded as if it were alone.
     made = problem(2, groups=6, outputs=1, depth=9, qmax=3)
     scale = made.min_max_scale()
-    together = round_columns(made, scale, act_order=True)
+    together = round_columns(made, scale[None], act_order=True)[0]
     for group in range(6):
         alone = Layer(
             made.weight[group : group + 1], made.target[group : group + 1], made.hessian[group : group + 1], 3, True
         )
-        assert torch.equal(round_columns(alone, scale[group : group + 1], act_order=True)[0], together[group])
+        assert torch.equal(round_columns(alone, scale[None, group : group + 1], act_order=True)[0, 0], together[group])
 
 
 def test_without_correlation_gptq_is_nearest() -> None:
     weight = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     made = Layer(weight, weight, torch.eye(6, dtype=torch.float64)[None], 7, True)
     scale = made.min_max_scale()
-    assert torch.equal(round_columns(made, scale), made.nearest(scale))
+    assert torch.equal(round_columns(made, scale[None])[0], made.nearest(scale))

@@ -101,3 +101,22 @@ def test_moments_are_numpys() -> None:
         # Products are summed in float32 within a batch.
         np.testing.assert_allclose(got[0], np.cov(a, b, bias=True)[: len(a), len(a) :], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.mean_q[0], q.mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_thinned_columns_are_some_of_all_columns_and_in_turn_all(case: str) -> None:
+    attributes, weight_shape, input_shape = CASES[case]
+    g = np.random.default_rng(0)
+    weight = g.normal(size=weight_shape).astype(np.float32)
+    graph = build([helper.make_node("Conv", ["x", "w"], ["y"], "c", **attributes)], input_shape, {"w": weight})
+    unit = skeleton(graph).units[0]
+    x = torch.from_numpy(g.normal(size=input_shape).astype(np.float32))
+    everything = {tuple(c.tolist()) for c in columns(graph, unit, x)[0].T}
+    seen: set[tuple[float, ...]] = set()
+    for offset in range(64):
+        thinned = columns(graph, unit, x, 4, offset)[0].T
+        part = {tuple(c.tolist()) for c in thinned}
+        assert part <= everything
+        assert 0 < len(part) < len(everything)
+        seen |= part
+    assert seen == everything

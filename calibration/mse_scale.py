@@ -1,0 +1,31 @@
+"""MSE scale search: round to nearest on the scale of least squared weight error.
+
+    minimize over s   sum_i (w_i - s clamp(round(w_i / s)))^2      for each output channel
+
+by trying ``FACTORS`` of the min-max scale. It looks at weights alone, so it shrinks outputs and shifts their means: at
+3 and 2 bits a smaller weight error can even cost accuracy unless the bias and the variance are corrected afterwards,
+which ``sequential.py`` does.
+"""
+
+import torch
+
+from edgeq.calibration.layer import Layer
+
+FACTORS = tuple(round(1.0 - 0.02 * i, 2) for i in range(40))
+
+
+def mse_scale(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (groups, outputs, K) and scales (groups, outputs); the input's moments are not used."""
+    base = problem.min_max_scale()
+    scales = torch.stack([base * factor for factor in FACTORS])
+    losses = torch.stack([(problem.weight - problem.nearest(s) * s[:, :, None]).pow(2).sum(2) for s in scales])
+    if not problem.per_channel:
+        losses = losses.sum((1, 2), keepdim=True).expand_as(losses)
+    scale = scales.gather(0, losses.argmin(0)[None])[0]
+    return problem.nearest(scale), scale
+
+
+def min_max(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round to nearest on the scale that just covers the weights."""
+    scale = problem.min_max_scale()
+    return problem.nearest(scale), scale
