@@ -25,6 +25,13 @@ def _type(text: str) -> str:
     return found
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a number") from None
+
+
 def _numbers(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
@@ -65,6 +72,7 @@ def output_options(function: Any) -> Any:
     "--input-shape", multiple=True, metavar="N,C,H,W[:TYPE]", help="Example input of a factory; once for each."
 )
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=N,C,H,W", help="Fix an input's unknown dimensions.")
+@click.option("--fix", multiple=True, metavar="INPUT=NUMBER", help="Make an input a constant (a sampling rate).")
 @click.option("--resize", type=int, help="Images: shorter side in pixels.")
 @click.option("--crop", type=int, help="Images: central square in pixels.")
 @click.option("--mean", help="Images: mean by channel, of pixels in [0, 1] or [0, 255].")
@@ -145,6 +153,7 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         input_shapes=tuple(_shape(text.partition(":")[0]) for text in given["input_shape"]),
         input_types=tuple(_type(text) for text in given["input_shape"]),
         shapes={key: _shape(value) for key, value in (_pair(text, "--shape") for text in given["shapes"])},
+        constants={key: _number(value) for key, value in (_pair(text, "--fix") for text in given["fix"])},
         preprocessing=Preprocessing.from_options(**chosen) if chosen else None,
         samples=given["samples"],
         evaluation_samples=given["eval_samples"],

@@ -60,7 +60,12 @@ def diagnose_plan(
         content["cost"].pop("promised_seconds", None)
         return json.dumps(content, sort_keys=True).encode()
 
-    key: dict[str, Any] = {"plan": digest(plan), "model": model.digest, "data": sets.digests["calibration"], "command": command}
+    key: dict[str, Any] = {
+        "plan": digest(plan),
+        "model": model.digest,
+        "data": sets.digests["calibration"],
+        "command": command,
+    }
     key |= {"tolerated": options.budgets.accuracy_drop, "seed": options.seed}
     content: dict[str, Any] = json.loads(folder.stage("diagnosis", key, compute))
     return content

@@ -100,7 +100,9 @@ def open_model(options: Options) -> Model:
     """Read the model; see :func:`edgeq.graph.sources.load_model` for what is refused."""
     types = (*options.input_types, *["float32"] * len(options.input_shapes))
     example = [torch.zeros(d, dtype=_TYPES[t]) for d, t in zip(options.input_shapes, types, strict=False)] or None
-    graph = load_model(options.model, weights=options.weights, example=example, shapes=options.shapes)
+    graph = load_model(
+        options.model, weights=options.weights, example=example, shapes=options.shapes, constants=options.constants
+    )
     model = Model(graph, onnx_format.export(graph, None))
     model.module  # noqa: B018  # an unknown op is refused here, before any sample is read
     return model

@@ -23,6 +23,7 @@ class Options:
         input_shapes: example shapes of a factory's inputs.
         input_types: their element types (float32, int64); float32 for those that are not named.
         shapes: fixed shapes by input name.
+        constants: inputs that are fixed to a number, by name.
         preprocessing: of image folders and pixels.
         samples: how many to calibrate with.
         evaluation_samples: at most so many to evaluate on; None for all.
@@ -48,6 +49,7 @@ class Options:
     input_shapes: tuple[tuple[int, ...], ...] = ()
     input_types: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     samples: int = 512
     evaluation_samples: int | None = None

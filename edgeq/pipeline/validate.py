@@ -14,6 +14,8 @@ from torch import nn
 
 from edgeq.calibration.data import Dataset
 from edgeq.devices import Device, Handle, Profile, parity
+from edgeq.devices.hazards import hazards
+from edgeq.devices.speed_verdict import speed_verdict
 from edgeq.graph.graph import name
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Latency, LatencyComparison, Measurement
 from edgeq.metric import default_metric, evaluate
@@ -67,6 +69,11 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
     notes = list(file.notes)
     if profile.kernels not in {known.name for known in FAMILIES}:
         notes.append(f"kernels {profile.kernels!r} have no exact simulation: parity is against fake quantization")
+    latency = _latency(validation, device, profile, file)
+    if latency is not None:
+        notes += [verdict.sentence for verdict in [speed_verdict(latency, device.info)] if not verdict.faster]
+    if file.format == "onnx":
+        notes += hazard_notes(file.data)
     return Measurement(
         device=device.info,
         artifact=file.name,
@@ -75,12 +82,23 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
         deployed=scored["deployed"],
         agreement=_agreement(scored["float"], scored["deployed"]),
         parity=parity(simulated, deployed, step=_step(validation, simulated), decisions=_decides(simulated)),
-        latency=_latency(validation, device, profile, file),
+        latency=latency,
         size_bytes=len(file.data),
         float_size_bytes=len(file.float_data),
         integer_mac_share=file.audit.integer_mac_share,
         notes=tuple(notes),
     )
+
+
+def hazard_notes(data: bytes) -> list[str]:
+    """What the file would compute otherwise on another CPU, one sentence for each kind."""
+    found = hazards(data)
+    notes = []
+    for kind in sorted({hazard.kind for hazard in found}):
+        same = [hazard for hazard in found if hazard.kind == kind]
+        more = f" (and {len(same) - 1} more layers)" if len(same) > 1 else ""
+        notes.append(f"{same[0].message}{more}")
+    return notes
 
 
 def _deployed(validation: Validation, device: Device, profile: Profile, file: File, data: bytes, kind: str) -> Array:
