@@ -28,16 +28,17 @@ from edgeq.basin.probe import probe
 from edgeq.basin.reading import Reading, read
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import landscape_of
-from edgeq.calibration.gptq import gptq
+from edgeq.calibration.methods import METHODS
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import Ranges, observe
-from edgeq.calibration.sequential import sequential
 from edgeq.graph.execute import to_torch
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import Request, decide
 
 TAU = 0.05
+#: The method that stands for better rounding.
+BETTER = "gptq+variance"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Bench:
         ranges = observe(self.module, self.calibration, skeleton) if observed else Ranges({}, {}, 0, "none")
         if setting.method == "nearest":
             return nearest(self.subject.graph, skeleton, ranges)
-        return sequential(self.subject.graph, skeleton, ranges, self.fixing, gptq, method="gptq", match_variance=True)
+        method = next(method for method in METHODS if method.name == BETTER)
+        return method(self.subject.graph, skeleton, ranges, self.fixing)
 
     def accuracy(self, landscape: Landscape, point: Point, blend: float) -> float:
         x, y = self.subject.test
@@ -123,7 +125,9 @@ def measure(bench: Bench, setting: Setting) -> dict[str, object]:
     taught = refer(raw, bench.training[: max(1, 2048 // bench.subject.batch)])
     trial = probe(best, taught, reference)
     seconds = time.process_time() - started
-    rounded = best_rounding(bench, setting, reference)
+    began = time.process_time()
+    rounded, rounded_height = best_rounding(bench, setting, reference)
+    rounding_seconds = time.process_time() - began
     trained = probe(best, taught, reference, steps=bench.subject.qat_steps, checks=8)
     if bench.trace is None:
         bench.trace = Trace.of(raw, reference)
@@ -133,12 +137,13 @@ def measure(bench: Bench, setting: Setting) -> dict[str, object]:
         "raw": numbers(first), "repaired": numbers(second), "helps": best is fixed,
         "probe": {"deployed": trial.deployed, "latent": trial.latent, "flipped": trial.flipped, "fall": trial.fall},
         "qat": {"deployed": trained.deployed, "latent": trained.latent, "flipped": trained.flipped},
+        "rounding": {"D": rounded_height, "seconds": round(rounding_seconds, 2)},
         "usual": usual_measures(model, raw, reference.first(64), bench.trace),
         "truth": {
             "float": bench.accuracy(raw, raw.origin, 0.0),
             "raw": bench.accuracy(raw, raw.deployed, blend),
             "repaired": bench.accuracy(fixed, fixed.deployed, blend),
-            "rounding": bench.accuracy(*rounded, blend),
+            "rounding": bench.accuracy(rounded, rounded.deployed, blend),
             "qat": bench.accuracy(best, trained.point, blend),
         },
         "blame": blame_trial(bench, raw, reference) if _blames(setting) else None,
@@ -150,14 +155,14 @@ def _blames(setting: Setting) -> bool:
     return setting.method == "nearest" and "a" not in setting.bits and setting.bits in ("w2", "w3", "w4")
 
 
-def best_rounding(bench: Bench, setting: Setting, reference: Reference) -> tuple[Landscape, Point]:
+def best_rounding(bench: Bench, setting: Setting, reference: Reference) -> tuple[Landscape, float]:
     """GPTQ on the same grid with its variances matched, as it is or repaired: what is lower on the probe samples."""
     landscape, model = landscape_of(bench.subject.graph, bench.plan(Setting(setting.bits, setting.granularity, "gptq")))
     candidates = [landscape, repair(model, landscape, bench.fixing)]
     blend = 1.0 if landscape.activations else 0.0
     heights = [float(altitude(c, c.deployed, reference, blend)[0].mean()) for c in candidates]
-    chosen = candidates[int(np.nanargmin(heights))]
-    return chosen, chosen.deployed
+    best = int(np.nanargmin(heights))
+    return candidates[best], heights[best]
 
 
 def numbers(reading: Reading) -> dict[str, object]:

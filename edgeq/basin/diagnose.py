@@ -3,13 +3,13 @@
 1. the float outputs on the probe samples, once (and the time of that pass prices all that follows);
 2. the reading of the candidate as given; if it is inside, only the layers' widths follow;
 3. the statistics repair, and the reading of the repaired candidate; kept if D falls on the probe samples;
-4. dither and the probe, from the better of both;
+4. dither, the trial of better rounding (if one is given), and the probe, from the better of both;
 5. blame and basin width of every layer.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,19 @@ import torch
 
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
 from edgeq.basin.dither import TRIALS, dither
-from edgeq.basin.divergence import Reference, Task, refer
+from edgeq.basin.divergence import Reference, Task, altitude, refer
+from edgeq.basin.evidence import evidence
 from edgeq.basin.landscape import Batches, Landscape
 from edgeq.basin.path import GRID
 from edgeq.basin.probe import CHECKS, STEPS, Probe, probe
 from edgeq.basin.reading import Reading, read
-from edgeq.basin.verdict import Thresholds, Verdict, decide, is_inside
+from edgeq.basin.verdict import Thresholds, Trials, Verdict, decide, is_inside
 from edgeq.basin.width import Width, width
 
 #: Gives the same candidate with its statistics repaired.
 Repair = Callable[[Landscape], Landscape]
+#: Gives the same model with its weights rounded better, on grids of the same bits and granularity.
+Rounding = Callable[[], Landscape]
 #: (what is being done, passes done, passes in all)
 Progress = Callable[[str, float, float], None]
 _GRADIENT = 3.0  # a pass with gradients costs about three without
@@ -96,6 +99,7 @@ class Diagnosis:
         raw: the candidate as given.
         repaired: after the statistics repair, or None where it was not tried or did not help.
         dither: D of stochastic roundings of the better of both.
+        rounded: D after the trial of better rounding, or None where none was made.
         probe: the trial of training, or None where none was needed.
         layers: worst blame first.
         blame: the shares and their sum, or None.
@@ -111,6 +115,7 @@ class Diagnosis:
     raw: Reading
     repaired: Reading | None
     dither: tuple[float, ...]
+    rounded: float | None
     probe: Probe | None
     layers: tuple[LayerReading, ...]
     blame: Blame | None
@@ -133,6 +138,7 @@ def diagnose(
     training: Batches = (),
     labels: npt.NDArray[np.integer] | None = None,
     repair: Repair | None = None,
+    rounding: Rounding | None = None,
     options: Options | None = None,
     announce: Callable[[Cost], None] | None = None,
     progress: Progress | None = None,
@@ -145,6 +151,8 @@ def diagnose(
         training: other unlabelled samples for the probe's steps; without them no probe is run.
         labels: of the probe samples, to state the task's accuracy beside; nothing else is derived from them.
         repair: the statistics repair; without it only the candidate as given is judged.
+        rounding: a trial of better rounding, made where the candidate is not inside; without it the path alone tells
+            whether rounding will help.
         options: what to take.
         announce: told the cost before it is spent.
         progress: told what is being done.
@@ -161,23 +169,32 @@ def diagnose(
     work = _Work(landscape, reference, options, cost, progress)
     raw = work.read(landscape)
     task, rules = reference.divergence.task, options.thresholds
-    healthy = is_inside(raw, task, rules) or not raw.finite
+    healthy = is_inside(raw.facts, task, rules) or not raw.finite
     repaired, fixed = (None, landscape) if healthy or repair is None else work.repaired(repair, raw)
     trial: Probe | None = None
     dithered: tuple[float, ...] = ()
+    rounded: float | None = None
     if not healthy:
         dithered = work.dither(fixed)
-        if len(training) and options.steps and not (repaired is not None and is_inside(repaired, task, rules)):
-            trial = work.probe(fixed, training)
-    least = min([layer.bits for layer in landscape.layers])
-    verdict = decide(raw, repaired, trial, task=task, least_bits=least, thresholds=rules)
+    if not healthy and not (repaired is not None and is_inside(repaired.facts, task, rules)):
+        rounded = None if rounding is None else work.rounded(rounding, repair)
+        trial = work.probe(fixed, training) if len(training) and options.steps else None
+    verdict = decide(
+        raw.facts,
+        None if repaired is None else repaired.facts,
+        Trials(rounded, None if trial is None else trial.best),
+        task=task,
+        least_bits=min(layer.bits for layer in landscape.layers),
+        thresholds=rules,
+    )
     shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
     return Diagnosis(
-        verdict=verdict,
+        verdict=replace(verdict, evidence=evidence(raw, repaired, rounded, trial)),
         task=task,
         raw=raw,
         repaired=repaired,
         dither=dithered,
+        rounded=rounded,
         probe=trial,
         layers=layers,
         blame=shares,
@@ -241,6 +258,13 @@ class _Work:
     def dither(self, landscape: Landscape) -> tuple[float, ...]:
         self._say("dither", len(self.reference) * TRIALS)
         return dither(landscape, self.reference, activations=landscape.activations, seed=self.options.seed)
+
+    def rounded(self, rounding: Rounding, repair: Repair | None) -> float:
+        self._say("trial of better rounding", 2 * len(self.reference))
+        better = rounding()
+        tried = [better] if repair is None else [better, repair(better)]
+        blend = 1.0 if self.landscape.activations else 0.0
+        return min(float(altitude(state, state.deployed, self.reference, blend)[0].mean()) for state in tried)
 
     def probe(self, landscape: Landscape, training: Batches) -> Probe:
         self._say("probe", self.options.steps * 32 * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))

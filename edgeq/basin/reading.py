@@ -12,6 +12,7 @@ from edgeq.basin.divergence import Reference
 from edgeq.basin.inward import Inward, inward
 from edgeq.basin.landscape import Landscape
 from edgeq.basin.path import Path, walk
+from edgeq.basin.verdict import Facts
 from edgeq.measurement import Interval
 
 
@@ -63,6 +64,20 @@ class Reading:
     def steepest(self) -> float:
         """The largest local exponent up to the deployed point, on the path of the whole candidate."""
         return self.path.steepest
+
+    @property
+    def facts(self) -> Facts:
+        """The numbers that the verdict rests on."""
+        return Facts(
+            D=self.D.estimate,
+            A=None if self.A is None else self.A.changed,
+            A_upper=None if self.A is None else self.A.upper,
+            R=self.R.estimate,
+            steepest=self.steepest,
+            inward=None if self.I is None else self.I.value,
+            chance=self.chance,
+            activations_share=self.activations_share,
+        )
 
     @property
     def exit_ratio(self) -> float:

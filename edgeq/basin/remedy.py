@@ -22,7 +22,8 @@ def remedy(verdict: Verdict, command: str, blamed: Sequence[str], safe_bits: dic
     if verdict.name == "broken":
         return (f"{command.replace('convert', 'inspect', 1).split(' --data')[0]}", f"{command} --bits w8a8 -v")
     if verdict.name == "slope":
-        return (f"{command} --method auto", f"{command} --method gptq", f"{command} {wider}")
+        first = "statistics" if "statistics" in verdict.cause else "gptq+variance"
+        return (f"{command} --method {first}", f"{command} --method adaround", f"{command} {wider}")
     if verdict.name == "exit":
-        return (f"{command} --recover-budget 2min", f"{command} {wider}")
-    return (f"{command} {wider}", f"{command} --bits auto", f"{command} --recover-budget 10min")
+        return (f"{command} --method gptq+variance --recover-budget 2min", f"{command} {wider}")
+    return (f"{command} {wider}", f"{command} --method gptq+variance --recover-budget 10min")

@@ -36,6 +36,7 @@ def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
             for layer in diagnosis.layers
         ],
         "dither": list(diagnosis.dither),
+        "rounded": diagnosis.rounded,
         "probe": None
         if trial is None
         else {

@@ -23,6 +23,7 @@ from edgeq.errors import ExitCode, UsageError
 )
 @click.option("--samples", default=256, show_default=True, help="Probe samples; as many others calibrate and train.")
 @click.option("--tolerated", default=0.01, show_default=True, help="Share of the decisions that may be lost.")
+@click.option("--trial/--no-trial", default=True, show_default=True, help="Try better rounding where it may help.")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Write the pictures (SVG) into this folder.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict (.pt or .safetensors) for a factory.")
 @click.option("--input-shape", multiple=True, metavar="N,C,H,W", help="Example input of a factory.")
@@ -89,6 +90,7 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         task=given["task"],
         samples=given["samples"],
         tolerated=given["tolerated"],
+        trial=given["trial"],
         pictures=given["pictures"],
         weights=given["weights"],
         input_shapes=tuple(_shape(text) for text in given["input_shape"]),

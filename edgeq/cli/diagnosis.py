@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeq.basin.diagnose import Cost, Diagnosis, Options, diagnose
+from edgeq.basin.diagnose import Cost, Diagnosis, Options, Rounding, diagnose
 from edgeq.basin.divergence import Task
 from edgeq.basin.foreign import read_foreign
 from edgeq.basin.landscape import Batches, Landscape
@@ -16,6 +16,7 @@ from edgeq.basin.repair import repair
 from edgeq.basin.simulated import SimulatedModel, landscape_of
 from edgeq.basin.verdict import Thresholds
 from edgeq.calibration.data import Dataset, open_dataset
+from edgeq.calibration.methods import METHODS
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.preprocessing import Preprocessing
 from edgeq.calibration.ranges import Ranges, observe
@@ -30,6 +31,8 @@ from edgeq.plan.bits import Bits
 
 Say = Callable[[str], None]
 _FEWEST = 16
+#: The trial of better rounding.
+_TRIAL, _TRIAL_SAMPLES = "gptq+variance", 128
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Request:
     task: Task | None = None
     samples: int = 256
     tolerated: float = 0.01
+    trial: bool = True
     pictures: Path | None = None
     weights: Path | None = None
     input_shapes: tuple[tuple[int, ...], ...] = ()
@@ -69,9 +73,9 @@ def diagnose_files(request: Request, say: Say) -> Found:
     graph = load_model(request.model, weights=request.weights, example=example, shapes=request.shapes)
     data = open_dataset(request.data, input_specs(graph.inputs), request.preprocessing)
     training, probe = _divide(data, request)
-    landscape, model = _landscape(request, graph, training, say)
     batches, labels = _load(probe, request.batch)
     training_batches, _ = _load(training, request.batch)
+    landscape, model, rounding = _landscape(request, graph, training, training_batches, say)
 
     def announce(cost: Cost) -> None:
         say(f"{len(probe)} probe samples, at most {cost.passes} passes of a sample: about {cost.seconds:.0f} s")
@@ -82,6 +86,7 @@ def diagnose_files(request: Request, say: Say) -> Found:
         training=training_batches,
         labels=labels,
         repair=lambda candidate: repair(model, candidate, training_batches),
+        rounding=rounding if request.trial else None,
         options=Options(request.task, Thresholds(tolerated=request.tolerated), seed=request.seed),
         announce=announce,
         progress=lambda what, done, total: say(f"  {100 * done / max(total, 1):3.0f} %  {what}"),
@@ -106,17 +111,27 @@ def _draw(found: Diagnosis, batches: Batches, folder: Path, say: Say) -> tuple[P
     return draw(found, folder, take_slice(found.landscape, few, trained))
 
 
-def _landscape(request: Request, graph: Graph, training: Dataset, say: Say) -> tuple[Landscape, SimulatedModel]:
+def _landscape(
+    request: Request, graph: Graph, training: Dataset, batches: Batches, say: Say
+) -> tuple[Landscape, SimulatedModel, Rounding | None]:
+    """The candidate, the model behind it, and the trial of better rounding where we choose the grids ourselves."""
     if request.candidate is not None:
         foreign = read_foreign(graph, load_model(request.candidate, shapes=request.shapes))
         if foreign.unmatched:
             say(f"in float, or not recognized in the candidate: {', '.join(foreign.unmatched)}")
-        return foreign.landscape, foreign.model
+        return foreign.landscape, foreign.model, None
     skeleton = rules.decide(graph, rules.Request(request.bits, request.overrides, request.per_channel))
     ranges = Ranges({}, {}, 0, "none")
     if skeleton.groups:
         ranges = observe(to_torch(graph), training, skeleton, batch=request.batch)
-    return landscape_of(graph, nearest(graph, skeleton, ranges))
+
+    def rounding() -> Landscape:
+        method = next(method for method in METHODS if method.name == _TRIAL)
+        few = batches[: max(1, _TRIAL_SAMPLES // request.batch)]
+        return landscape_of(graph, method(graph, skeleton, ranges, few))[0]
+
+    landscape, model = landscape_of(graph, nearest(graph, skeleton, ranges))
+    return landscape, model, rounding
 
 
 def _divide(data: Dataset, request: Request) -> tuple[Dataset, Dataset]:
