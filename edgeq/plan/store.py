@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +59,7 @@ def restore(data: bytes, skeleton: Skeleton) -> Plan:
                 }
                 for part in _PARTS
             }
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise PlanError(f"the stored plan is damaged ({error}); delete the run folder and start again") from error
     return Plan(skeleton=skeleton, activations=activations, method=index["method"], **parts)
 

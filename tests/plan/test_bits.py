@@ -1,0 +1,43 @@
+"""Number formats as users write them."""
+
+import pytest
+
+from edgeq.errors import UsageError
+from edgeq.plan.bits import FLOAT, Bits
+
+
+@pytest.mark.parametrize("weights", range(2, 9))
+@pytest.mark.parametrize("activations", [None, 4, 8, 16])
+def test_a_format_is_read_and_written_alike(weights: int, activations: int | None) -> None:
+    bits = Bits(weights, activations)
+    assert Bits.parse(str(bits)) == bits
+    assert Bits.parse(f" {str(bits).upper()} ") == bits
+
+
+@pytest.mark.parametrize("text", ["wf", "wfaf", "WF"])
+def test_float(text: str) -> None:
+    assert Bits.parse(text) == FLOAT
+
+
+def test_weight_only_with_float_activations_spelt_out() -> None:
+    assert Bits.parse("w4af") == Bits(4, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a number format"),
+        ("int8", "not a number format"),
+        ("w8a8x", "not a number format"),
+        ("a8", "not a number format"),
+        ("w-8", "not a number format"),
+        ("w1", "2 to 8 bits, not 1"),
+        ("w9a8", "2 to 8 bits, not 9"),
+        ("w8a7", "4, 8 or 16 bits, not 7"),
+        ("w8a32", "4, 8 or 16 bits, not 32"),
+        ("wfa8", "float weights"),
+    ],
+)
+def test_what_is_refused_and_why(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Bits.parse(text)
