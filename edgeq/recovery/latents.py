@@ -3,10 +3,12 @@
 A method may have rescaled a channel (statistics repair, learned scales) or chosen codes against the nearest (GPTQ,
 AdaRound). The plan holds only codes and scales, so the latent weights are found again:
 
-    g = <q, w> / <w, w>             the channel's gain, by least squares of deployed q on float w
-    latent = g w,  moved into its code's cell, and not closer to a border than a tenth of a step
+    latent = g w,    g the channel's gain for which the least of g w lies outside of its code's cell
+    what still lies outside is moved inside
 
-so that every latent weight rounds to its code, and a weight that was near a border still is.
+so that every latent weight rounds to its code, one that was near a border still is, and one beyond the grid's end stays
+there, where no gradient moves it. It matters: latent weights in the middle of their cells, or saturated ones drawn back
+to the grid's end, lose a third of what a short training at 2 bits gains.
 """
 
 import torch
@@ -16,8 +18,11 @@ from edgeq.graph.graph import Graph
 from edgeq.simulate.fake_quantize import WeightQuantizer
 from edgeq.simulate.simulation import Simulation
 
-#: In steps; a latent weight begins at most this far from its code.
-_REACH = 0.4
+#: A moved latent weight ends this far from the middle of its cell, in steps: what a method chose against the nearest
+#: code must not fall back at the first touch.
+_REACH = 0.3
+#: Gains tried, around the least-squares one.
+_GAINS = tuple(2.0 ** (k / 24) for k in range(-24, 37))
 
 
 @torch.no_grad()
@@ -31,12 +36,22 @@ def begin(simulation: Simulation, graph: Graph) -> None:
 
 
 def _in_cell(quantizer: WeightQuantizer, real: torch.Tensor) -> torch.Tensor:
-    codes = quantizer.codes()
-    deployed = codes * quantizer.scale
-    size = real.square().sum_to_size(quantizer.scale.shape)
-    gain = (deployed * real).sum_to_size(quantizer.scale.shape) / size.clamp_min(1e-30)
+    codes, shape = quantizer.codes(), quantizer.scale.shape
+    in_steps = real / quantizer.scale
+    size = in_steps.square().sum_to_size(shape).clamp_min(1e-30)
+    start = (codes * in_steps).sum_to_size(shape) / size
     # A channel that rounds to nothing, or against itself, keeps its float weights.
-    gain = torch.where(gain > 0, gain, torch.ones_like(gain))
-    # Beyond the grid's ends a latent weight may be anywhere: it saturates. It starts at most half a step outside.
-    offset = (gain * real / quantizer.scale - codes).clamp(-_REACH, _REACH)
-    return (codes + offset) * quantizer.scale
+    start = torch.where(start > 0, start, torch.ones_like(start))
+    gains = torch.stack([start * factor for factor in _GAINS])
+    outside = torch.stack([_outside(quantizer, codes, in_steps * g).square().sum_to_size(shape) for g in gains])
+    gain = gains.gather(0, outside.argmin(0, keepdim=True))[0]
+    beyond = _outside(quantizer, codes, in_steps * gain)
+    moved = codes + _REACH * torch.sign(beyond)
+    return torch.where(beyond == 0, in_steps * gain, moved) * quantizer.scale
+
+
+def _outside(quantizer: WeightQuantizer, codes: torch.Tensor, in_steps: torch.Tensor) -> torch.Tensor:
+    """How far a number lies outside of its code's cell, in steps, signed; the cells at the grid's ends are open."""
+    above = (in_steps - codes - 0.5).clamp_min(0) * (codes < quantizer.qmax)
+    below = (codes - 0.5 - in_steps).clamp_min(0) * (codes > quantizer.qmin)
+    return above - below

@@ -34,7 +34,6 @@ def test_latent_weights_round_to_the_plans_codes_whatever_chose_them(seed: int, 
     latent = _in_cell(q, real)
     q.latent.data.copy_(latent)
     assert np.array_equal(q.codes().numpy(), codes)
-    assert float(((latent / q.scale) - q.codes()).abs().max()) <= 0.4 + 1e-5
 
 
 def test_latent_weights_of_a_rescaled_nearest_plan_are_the_float_weights_rescaled() -> None:
@@ -44,9 +43,16 @@ def test_latent_weights_of_a_rescaled_nearest_plan_are_the_float_weights_rescale
     codes = torch.round(real / step[:, None]).clamp(-8, 7).numpy().astype(np.int64)
     q = quantizer(codes, (step * 1.7).numpy(), 4, real)
     latent = _in_cell(q, real)
-    inside = ((real / step[:, None]) - torch.from_numpy(codes)).abs() < 0.35
-    # The gain is a least-squares estimate from 200 rounded numbers: good to a percent.
-    assert torch.allclose(latent[inside], 1.7 * real[inside], rtol=0.05, atol=0.02)
+    # The gain is found on a grid of 3 % steps; what that moves out of its cell is put back into it.
+    assert torch.allclose(latent, 1.7 * real, rtol=0.03, atol=0.02 * float(step.max()) * 1.7)
+
+
+def test_saturated_latent_weights_stay_outside_of_the_grid() -> None:
+    real = torch.tensor([[0.1, -0.2, 0.3, 4.0, -5.0, 0.05]])
+    q = quantizer(np.array([[0, -1, 1, 1, -2, 0]]), np.array([0.3]), 2, real)
+    latent = _in_cell(q, real)
+    assert float(latent[0, 3]) > 2 * 0.3
+    assert float(latent[0, 4]) < -3 * 0.3
 
 
 def test_scales_stay_positive_and_activation_grids_stay_under_their_clip() -> None:
