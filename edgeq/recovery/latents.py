@@ -21,8 +21,9 @@ from edgeq.simulate.simulation import Simulation
 #: A moved latent weight ends this far from the middle of its cell, in steps: what a method chose against the nearest
 #: code must not fall back at the first touch.
 _REACH = 0.3
-#: Gains tried, around the least-squares one.
-_GAINS = tuple(2.0 ** (k / 24) for k in range(-24, 37))
+#: Gains tried, around the least-squares one and then around the best.
+_COARSE = tuple(2.0 ** (k / 24) for k in range(-24, 37))
+_FINE = (1.0, *(2.0 ** (k / 480) for k in range(-20, 21)))
 
 
 @torch.no_grad()
@@ -42,12 +43,24 @@ def _in_cell(quantizer: WeightQuantizer, real: torch.Tensor) -> torch.Tensor:
     start = (codes * in_steps).sum_to_size(shape) / size
     # A channel that rounds to nothing, or against itself, keeps its float weights.
     start = torch.where(start > 0, start, torch.ones_like(start))
-    gains = torch.stack([start * factor for factor in _GAINS])
-    outside = torch.stack([_outside(quantizer, codes, in_steps * g).square().sum_to_size(shape) for g in gains])
-    gain = gains.gather(0, outside.argmin(0, keepdim=True))[0]
+    gain = _best_gain(quantizer, codes, in_steps, start, _COARSE)
+    gain = _best_gain(quantizer, codes, in_steps, gain, _FINE)
     beyond = _outside(quantizer, codes, in_steps * gain)
     moved = codes + _REACH * torch.sign(beyond)
     return torch.where(beyond == 0, in_steps * gain, moved) * quantizer.scale
+
+
+def _best_gain(
+    quantizer: WeightQuantizer,
+    codes: torch.Tensor,
+    in_steps: torch.Tensor,
+    around: torch.Tensor,
+    factors: tuple[float, ...],
+) -> torch.Tensor:
+    """The gain of each channel, among multiples of ``around``, for which the least lies outside of its cell."""
+    gains = torch.stack([around * factor for factor in factors])
+    losses = [_outside(quantizer, codes, in_steps * g).square().sum_to_size(around.shape) for g in gains]
+    return gains.gather(0, torch.stack(losses).argmin(0, keepdim=True))[0]
 
 
 def _outside(quantizer: WeightQuantizer, codes: torch.Tensor, in_steps: torch.Tensor) -> torch.Tensor:

@@ -43,8 +43,9 @@ def test_latent_weights_of_a_rescaled_nearest_plan_are_the_float_weights_rescale
     codes = torch.round(real / step[:, None]).clamp(-8, 7).numpy().astype(np.int64)
     q = quantizer(codes, (step * 1.7).numpy(), 4, real)
     latent = _in_cell(q, real)
-    # The gain is found on a grid of 3 % steps; what that moves out of its cell is put back into it.
-    assert torch.allclose(latent, 1.7 * real, rtol=0.03, atol=0.02 * float(step.max()) * 1.7)
+    # The gain is found to a tenth of a percent; a weight nearer to a border than that may be moved into its cell.
+    near = (latent - 1.7 * real).abs() <= 2e-3 * (1.7 * real).abs() + 1e-6
+    assert float(near.float().mean()) > 0.98
 
 
 def test_saturated_latent_weights_stay_outside_of_the_grid() -> None:
