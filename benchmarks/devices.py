@@ -3,9 +3,9 @@
     python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices.md
 
 Devices: ONNX Runtime (with and without its graph optimizations), LiteRT (three kernel families), tflite-runtime 2.14
-(two), TFLite Micro, emulated ARM64 (ONNX Runtime, LiteRT), emulated x86-64 without VNNI, and LiteRT over ssh to a server on
-loopback. One plan for all; each device is compared with the exact simulation of its own kernel family. Emulated devices
-are not timed: qemu's time is nobody's.
+(two), TFLite Micro, emulated ARM64 (ONNX Runtime, LiteRT), emulated x86-64 without VNNI, and LiteRT over ssh to a
+server on loopback. One plan for all; each device is compared with the exact simulation of its own kernel family.
+Emulated devices are not timed: qemu's time is nobody's.
 """
 
 import itertools

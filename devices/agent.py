@@ -502,7 +502,8 @@ def _slices(model: Any, arrays: Arrays) -> Iterator[Tuple[Arrays, int]]:
     is filled up with its own last sample.
     """
     batched = [t for t in model.inputs if t["shape"]]
-    if not batched:
+    if not batched or len({len(arrays[t["name"]]) for t in batched}) > 1:
+        # Nothing to cut, or inputs of unequal lengths: one whole inference, as a recurrent model with its state takes.
         yield arrays, 1
         return
     total = len(arrays[batched[0]["name"]])

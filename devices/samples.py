@@ -84,9 +84,15 @@ def fit(handle: Handle, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         raise DataError(f"{handle.name} takes the inputs {', '.join(wanted)}, not {', '.join(inputs) or 'none'}")
     result = {tensor.name: _fit_one(handle.name, tensor, np.asarray(inputs[tensor.name])) for tensor in handle.inputs}
     lengths = {len(result[tensor.name]) for tensor in handle.inputs if tensor.shape}
-    if len(lengths) > 1 or lengths == {0}:
+    if lengths == {0} or (len(lengths) > 1 and not _whole(handle, result)):
         raise DataError(f"{handle.name}: inputs with {sorted(lengths)} samples; give each the same number, at least 1")
     return result
+
+
+def _whole(handle: Handle, inputs: Arrays) -> bool:
+    """Whether the inputs are one inference in the model's own shapes, the first dimensions included."""
+    shapes = ((tensor.shape, inputs[tensor.name].shape) for tensor in handle.inputs)
+    return all(want in (None, has) for wanted, given in shapes for want, has in zip(wanted, given, strict=True))
 
 
 def _fit_one(model: str, tensor: Tensor, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -110,7 +116,7 @@ def _fit_one(model: str, tensor: Tensor, array: npt.NDArray[Any]) -> npt.NDArray
 def requests(handle: Handle, inputs: Arrays) -> list[Arrays]:
     """The samples in pieces small enough for one request each."""
     batched = [tensor for tensor in handle.inputs if tensor.shape]
-    if not batched:
+    if not batched or len({len(inputs[tensor.name]) for tensor in batched}) > 1:
         return [inputs]
     total = len(inputs[batched[0].name])
     each = max(1, sum(inputs[tensor.name][0].nbytes for tensor in batched))
@@ -130,6 +136,8 @@ def one_sample(handle: Handle, sample: Mapping[str, npt.NDArray[Any]] | None, se
     if sample is None:
         return _random_sample(handle, seed)
     fitted = fit(handle, sample)
+    if len({len(fitted[tensor.name]) for tensor in handle.inputs if tensor.shape}) > 1:
+        return fitted
     for tensor in handle.inputs:
         if tensor.shape:
             fitted[tensor.name] = np.repeat(fitted[tensor.name][:1], tensor.shape[0] or 1, axis=0)

@@ -164,7 +164,7 @@ def elementwise(op: str, seed: int, size: int = 32) -> Elementwise:
     return Elementwise(_finish(file, op), inputs, grids, output)
 
 
-def mean(seed: int, size: int, channels: int = 512) -> Elementwise:
+def mean(seed: int, size: int, channels: int) -> Elementwise:
     """A mean over size x size positions, to a finer grid."""
     rng = np.random.default_rng(seed)
     grid = per_tensor(np.float32(rng.uniform(0.01, 0.1)), int(rng.integers(-60, 60)))

@@ -38,12 +38,13 @@ def simulated(known: Family, op: str, case: single_ops.Elementwise) -> np.ndarra
     return known.kernels[op](operands).numpy().transpose(0, 2, 3, 1).astype(np.int64)
 
 
+@pytest.mark.parametrize("channels", [16, 5, 11])
 @pytest.mark.parametrize("op", ["Conv", "DepthwiseConv", "Gemm"])
-def test_requantization_of_sums(device: Device, op: str) -> None:
+def test_requantization_of_sums(device: Device, op: str, channels: int) -> None:
     known = family(device.profile.kernels)
     requantize = known.special.get(op, known.requantize)
     for seed in range(3):
-        case = single_ops.weighted(op, seed)
+        case = single_ops.weighted(op, seed, channels=channels)
         codes = requantize(
             torch.from_numpy(case.sums),
             torch.tensor(case.input_scale),
@@ -64,10 +65,10 @@ def test_ops_on_two_tensors(device: Device, op: str) -> None:
         np.testing.assert_array_equal(deployed(device, case.artifact, case.inputs), expected)
 
 
-@pytest.mark.parametrize("size", [5, 7, 8])
-def test_means(device: Device, size: int) -> None:
+@pytest.mark.parametrize(("size", "channels"), [(5, 512), (7, 40), (8, 24), (12, 300)])
+def test_means(device: Device, size: int, channels: int) -> None:
     for seed in range(3):
-        case = single_ops.mean(seed, size)
+        case = single_ops.mean(seed, size, channels)
         expected = simulated(family(device.profile.kernels), "GlobalAveragePool", case)
         np.testing.assert_array_equal(deployed(device, case.artifact, case.inputs), expected)
 

@@ -7,8 +7,10 @@ integer (TFLite's QuantizeMultiplier). Three roundings of acc * q * 2^(e - 31) a
     ruy      ((acc q + 2^30) >> 31), then + half and an arithmetic shift, halves up (ruy on x86)
     single   (acc q + 2^(s-1)) >> s, one rounding, halves up
 
-tflite-runtime's and LiteRT's plain kernels and TFLite Micro take "double", but LiteRT's plain FULLY_CONNECTED "single";
-the optimized kernels without a delegate take "ruy", tflite-runtime 2.14 only for what it hands to that library.
+tflite-runtime's and LiteRT's plain kernels and TFLite Micro take "double", but LiteRT's plain FULLY_CONNECTED "single".
+The optimized kernels without a delegate hand convolutions and matrix products to ruy. LiteRT's own vector code, for
+depthwise convolutions and means, rounds like ruy too, but works on blocks of channels: the channels left over at the
+end take "double", as all do in tflite-runtime 2.14, whose wheel has no such code.
 """
 
 from collections.abc import Callable
@@ -73,6 +75,20 @@ def _requantizer(rounding: Rounding) -> Callable[..., torch.Tensor]:
     return requantize
 
 
+def _blockwise(first: torch.Tensor, rest: torch.Tensor, channels: torch.Tensor, count: int, block: int) -> torch.Tensor:
+    """``first`` for the channels in whole blocks, ``rest`` for those left over."""
+    return torch.where(channels < count // block * block, first, rest)
+
+
+def _vectorized_depthwise(
+    accumulator: torch.Tensor, input_scale: torch.Tensor, weight_scale: torch.Tensor, output: Quantization
+) -> torch.Tensor:
+    operands = (accumulator, input_scale, weight_scale, output)
+    shape = weight_scale.shape if weight_scale.numel() > 1 else (-1, *[1] * (accumulator.ndim - 2))
+    count = weight_scale.numel() if weight_scale.numel() > 1 else accumulator.shape[1]
+    return _blockwise(_ruy(*operands), _double(*operands), torch.arange(count).reshape(shape), count, 8)
+
+
 def _scaled(value: torch.Tensor, real: float, rounding: Rounding = double_rounding) -> torch.Tensor:
     return rounding(value, *fixed_point(torch.tensor(real, dtype=torch.float64)))
 
@@ -131,10 +147,11 @@ def _mean(operands: Operands) -> torch.Tensor:
     return saturate(double_rounding(total, q, e) + int(output.zero_point), operands)
 
 
-def _optimized_mean(operands: Operands, rounding: Rounding) -> torch.Tensor:
+def _optimized_mean(operands: Operands, block: int = 0) -> torch.Tensor:
     """The optimized MEAN over H and W: the sum of the raw codes, 1/n in the multiplier, the zero points in one bias.
 
-    The bias is rounded before it is added, and all of it computed in float32.
+    The bias is rounded before it is added, and all of it computed in float32. Blocks of so many channels (0 for none)
+    are rounded like ruy.
     """
     codes, grid, output = operands.codes[0], operands.grids[0], operands.output
     axes = tuple(range(2, codes.ndim))
@@ -143,7 +160,11 @@ def _optimized_mean(operands: Operands, rounding: Rounding) -> torch.Tensor:
     bias = int(output.zero_point) - int(offset + np.float32(0.5 if offset > 0 else -0.5))
     total = codes.to(torch.int64).sum(axes, keepdim=True)
     real = float(np.float32(grid.scale) / (count * np.float32(output.scale)))
-    return saturate(_scaled(total, real, rounding) + bias, operands)
+    scaled = _scaled(total, real)
+    if block:
+        channels = torch.arange(codes.shape[1]).reshape(-1, *[1] * (codes.ndim - 2))
+        scaled = _blockwise(_scaled(total, real, ruy_rounding), scaled, channels, codes.shape[1], block)
+    return saturate(scaled + bias, operands)
 
 
 _KERNELS = {
@@ -169,14 +190,15 @@ LITERT_REFERENCE = Family(
 RUY = Family(
     name="ruy",
     requantize=_ruy,
-    kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, rounding=ruy_rounding)},
+    kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, block=16)},
     exact=_EXACT,
+    special={"DepthwiseConv": _vectorized_depthwise},
 )
 #: tflite-runtime 2.14 on x86: ruy for what is handed to that library, gemmlowp's rounding for the rest.
 RUY_GEMMLOWP = Family(
     name="ruy-gemmlowp",
     requantize=_ruy,
-    kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, rounding=double_rounding)},
+    kernels={**_KERNELS, "GlobalAveragePool": _optimized_mean},
     exact=_EXACT,
     special={"DepthwiseConv": _double},
 )
