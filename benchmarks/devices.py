@@ -1,6 +1,6 @@
 """The shared models through every device that can be had here: accuracy, agreement, parity and latency in one table.
 
-    python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices.md
+    python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices-MODEL.md
 
 Devices: ONNX Runtime (with and without its graph optimizations), LiteRT (three kernel families), tflite-runtime 2.14
 (two), TFLite Micro, emulated ARM64 (ONNX Runtime, LiteRT), emulated x86-64 without VNNI, and LiteRT over ssh to a
@@ -196,9 +196,10 @@ _PAIRS = "\n| model | device | device | unequal outputs | compared |\n|---|---|-
 
 
 def main(wanted: list[str]) -> None:
-    """Run everything and write the tables."""
-    lines, compared = [_HEADER], [_PAIRS]
+    """Run everything and write the tables, one file a model."""
+    RESULTS.mkdir(exist_ok=True)
     for case, path, calibration, x, y in cases(wanted):
+        lines = [_HEADER]
         model = Quantized.of(path, calibration)
         with torch.inference_mode():
             floating = to_torch(model.graph)(torch.from_numpy(x[: max(DEVICES.values())]))
@@ -211,9 +212,8 @@ def main(wanted: list[str]) -> None:
                 line = f"| {case} | {device} | {error} | | | | | | | |"
             lines.append(line)
             print(line, flush=True)
-        compared += pairs(case, model, outputs)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "devices.md").write_text("\n".join(lines + compared) + "\n", encoding="utf-8")
+        lines += [_PAIRS, *pairs(case, model, outputs)]
+        (RESULTS / f"devices-{case}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from edgeq.exporters import tflite as tflite_format
 from edgeq.graph.graph import name
 from edgeq.simulate import IntegerSimulation
 from edgeq.simulate.kernels import family
-from tests.simulate.networks import Network, graph_of
 
+from ..simulate.networks import Network, graph_of  # noqa: TID252
 from . import models
 
 RNG = np.random.default_rng(11)
