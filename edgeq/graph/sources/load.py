@@ -37,11 +37,31 @@ def load_model(
         UsageError: the arguments do not belong together.
     """
     raw = _read(str(model), weights, example)
+    check_order(raw, str(model))
     fix_shapes(raw, shapes or {})
     fix_inputs(raw, constants or {})
     graph = clean(Graph(raw))
     check_finite(graph)
     return graph
+
+
+def check_order(model: ir.Model, label: str) -> None:
+    """Sort the nodes so that each stands after what it reads.
+
+    Raises:
+        ModelError: nodes depend on one another in a circle, or read a value that nothing makes.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.inputs:
+            if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
+                continue
+            raise ModelError(
+                f"model {label}: node {node.name!r} reads {value.name!r}, which nothing makes; export it anew"
+            )
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise ModelError(f"model {label}: its nodes depend on one another in a circle; export it anew") from error
 
 
 def _read(model: str, weights: Path | None, example: Sequence[torch.Tensor] | None) -> ir.Model:
