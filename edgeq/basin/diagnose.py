@@ -34,6 +34,9 @@ Rounding = Callable[[], Landscape]
 Progress = Callable[[str, float, float], None]
 _GRADIENT = 3.0  # a pass with gradients costs about three without
 _WIDTH_EVALUATIONS = 5
+#: Multiply-accumulates of one forward pass over all probe samples that are spent without asking.
+_AFFORDABLE = 20 * 10**9
+FEWEST_SAMPLES, MOST_SAMPLES = 48, 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Options:
         task: classes, tokens or values; None guesses from the outputs.
         thresholds: the rules' numbers.
         steps: of the probe; 0 leaves it out.
+        batch: samples in one step of the probe.
         layers: whether blame and widths are taken.
         blame_samples: samples for the blame.
         width_samples: samples for the widths.
@@ -53,10 +57,23 @@ class Options:
     task: Task | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     steps: int = STEPS
+    batch: int = 32
     layers: bool = True
     blame_samples: int = 64
     width_samples: int = 32
     seed: int = 0
+
+    @classmethod
+    def for_size(cls, macs: int, task: Task | None, thresholds: Thresholds, seed: int = 0) -> "tuple[Options, int]":
+        """The options and the number of probe samples for a model of that many multiply-accumulates.
+
+        A model of EfficientNet's size gets fewer samples, so that its diagnosis takes minutes and not an hour. That
+        depends on the model alone, never on the machine's speed: the same inputs give the same verdict everywhere.
+        """
+        samples = int(min(max(_AFFORDABLE // max(macs, 1), FEWEST_SAMPLES), MOST_SAMPLES))
+        if samples == MOST_SAMPLES:
+            return cls(task, thresholds, seed=seed), samples
+        return cls(task, thresholds, batch=8, blame_samples=32, width_samples=8, seed=seed), samples
 
 
 @dataclass(frozen=True)
@@ -223,7 +240,7 @@ def price(landscape: Landscape, reference: Reference, options: Options, first_pa
     reading = count * (len(GRID) * (1 + landscape.activations) + 2 + _GRADIENT)
     passes = reading * (1 + repairs) + count * TRIALS
     if options.steps:
-        passes += options.steps * 32 * _GRADIENT + 2 * (CHECKS + 1) * count
+        passes += options.steps * options.batch * _GRADIENT + 2 * (CHECKS + 1) * count
     if options.layers:
         passes += min(count, options.blame_samples) * 2 * POINTS_PER_HALF * _GRADIENT
         passes += min(count, options.width_samples) * _WIDTH_EVALUATIONS * len(landscape.layers)
@@ -267,9 +284,9 @@ class _Work:
         return min(float(altitude(state, state.deployed, self.reference, blend)[0].mean()) for state in tried)
 
     def probe(self, landscape: Landscape, training: Batches) -> Probe:
-        self._say("probe", self.options.steps * 32 * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))
+        self._say("probe", self.options.steps * self.options.batch * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))
         taught = refer(landscape, training, self.reference.divergence.task)
-        return probe(landscape, taught, self.reference, steps=self.options.steps)
+        return probe(landscape, taught, self.reference, steps=self.options.steps, batch=self.options.batch)
 
     def layers(self, landscape: Landscape) -> tuple[Blame, tuple[LayerReading, ...]]:
         few = self.reference.first(self.options.blame_samples)

@@ -17,7 +17,7 @@ import torch
 
 from edgeq.basin.divergence import Reference, altitude
 from edgeq.basin.inward import gradient
-from edgeq.basin.landscape import Landscape, Layer
+from edgeq.basin.landscape import Landscape, Layer, Point
 
 STEPS = 24
 CHECKS = 4
@@ -77,20 +77,17 @@ def probe(
         checks: how often the held-out altitude is read.
     """
     blend = 1.0 if landscape.activations else 0.0
-    latent = {name: tensor.clone() for name, tensor in latent_point(landscape).items()}
+    latent = latent_point(landscape)
     start = codes(landscape, latent)
-    rates = _rates(landscape, rate)
-    moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in latent.items()}
+    optimizer = Optimizer(landscape, latent, steps, rate)
     parts = list(training.rebatched(batch))
     readings = [(0, *_read(landscape, latent, held_out, blend))]
     best, best_point = readings[0][1], rounded(landscape, latent)
     every = max(1, steps // checks)
     for step in range(1, steps + 1):
         inputs, z0 = parts[(step - 1) % len(parts)]
-        gradients = gradient(landscape, rounded(landscape, latent), inputs, z0, training, blend)
-        warm = min(1.0, step / 4) * (1 - 0.9 * step / steps)
-        for name, g in gradients.items():
-            latent[name] = latent[name] - warm * rates[name] * _adam(moments, name, g, step)
+        slope = gradient(landscape, rounded(landscape, latent), inputs, z0, training, blend)
+        latent = optimizer.step(latent, slope, step)
         if step % every == 0 or step == steps:
             readings.append((step, *_read(landscape, latent, held_out, blend)))
             if readings[-1][1] < best:
@@ -132,23 +129,33 @@ def _codes(layer: Layer, w: torch.Tensor) -> torch.Tensor:
     return torch.round(w / layer.step).clamp(layer.qmin, layer.qmax)
 
 
-def _rates(landscape: Landscape, rate: float) -> dict[str, torch.Tensor]:
-    found = {name: torch.zeros(()) for name in landscape.origin}
-    for layer in landscape.layers:
-        found[layer.weight] = rate * layer.step
-        if layer.bias is not None:
-            found[layer.bias] = rate * layer.step.mean()
-    return found
+class Optimizer:
+    """Adam (Kingma and Ba 2015) whose step is measured in quantization steps of each layer."""
 
+    def __init__(self, landscape: Landscape, point: Point, steps: int, rate: float = RATE) -> None:
+        self.steps = steps
+        self.rates = {name: torch.zeros(()) for name in point}
+        for layer in landscape.layers:
+            self.rates[layer.weight] = rate * layer.step
+            if layer.bias is not None:
+                self.rates[layer.bias] = rate * layer.step.mean()
+        self.moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in point.items()}
 
-def _adam(moments: dict[str, tuple[torch.Tensor, torch.Tensor]], name: str, g: torch.Tensor, step: int) -> torch.Tensor:
-    """Adam's direction (Kingma and Ba 2015), about 1 in size."""
-    first, second = moments[name]
-    first = _BETAS[0] * first + (1 - _BETAS[0]) * g
-    second = _BETAS[1] * second + (1 - _BETAS[1]) * g * g
-    moments[name] = (first, second)
-    unbiased = second / (1 - _BETAS[1] ** step)
-    return first / (1 - _BETAS[0] ** step) / (unbiased.sqrt() + 1e-12)
+    def step(self, point: Point, slope: Point, step: int) -> dict[str, torch.Tensor]:
+        """The point after one step down the slope; ``step`` counts from 1."""
+        schedule = min(1.0, step / 4) * (1 - 0.9 * step / self.steps)
+        return {
+            name: w - schedule * self.rates[name] * self._direction(name, slope[name], step)
+            for name, w in point.items()
+        }
+
+    def _direction(self, name: str, g: torch.Tensor, step: int) -> torch.Tensor:
+        first, second = self.moments[name]
+        first = _BETAS[0] * first + (1 - _BETAS[0]) * g
+        second = _BETAS[1] * second + (1 - _BETAS[1]) * g * g
+        self.moments[name] = (first, second)
+        unbiased = second / (1 - _BETAS[1] ** step)
+        return first / (1 - _BETAS[0] ** step) / (unbiased.sqrt() + 1e-12)
 
 
 def _read(

@@ -25,6 +25,7 @@ from edgeq.plan.plan import Unit
 GAIN = (0.5, 3.0)
 #: Below this part of the layer's mean deviation a channel is dead and keeps its gain.
 _DEAD = 1e-3
+_MEMORY, _FEWEST = 128 * 2**20, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,11 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
     Args:
         model: the module behind the landscape.
         landscape: the candidate.
-        batches: unlabelled samples; 256 or more images. Used in one piece, so their number bounds the memory.
+        batches: unlabelled samples; 256 or more images. They are used in one piece, so only as many are taken as keep
+            the largest activation under 128 MiB.
     """
-    inputs = join(batches)
+    model.stand(landscape.origin, 0.0)
+    inputs = join(batches, _affordable(model.module, batches[0]))
     anchors = _anchors(model, landscape)
     float_pass, repair_pass = _FloatPass(model.module, anchors), _RepairPass(model.module, anchors)
     with torch.no_grad():
@@ -55,12 +58,43 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
     return _apply(model, landscape, {a.layer.name: (a, repair_pass.corrections[n]) for n, a in anchors.items()})
 
 
-def join(batches: Batches) -> Inputs:
-    """The batches as one; a number that belongs to all samples stays as it is."""
+def join(batches: Batches, most: int) -> Inputs:
+    """The first batches as one, so many that they hold at most that many samples (at least one batch is used).
+
+    A number that belongs to all samples stays as it is; whole inputs, of which a batch holds one, are not joined.
+    """
+    kept = list(batches[: max(1, most // max(_count(batches[0]), 1))])
     return tuple(
-        torch.cat([batch[i] for batch in batches]) if batches[0][i].ndim else batches[0][i]
-        for i in range(len(batches[0]))
+        torch.cat([batch[i] for batch in kept]) if kept[0][i].ndim else kept[0][i] for i in range(len(kept[0]))
     )
+
+
+def _count(inputs: Inputs) -> int:
+    return max((len(tensor) for tensor in inputs if tensor.ndim), default=1)
+
+
+def _affordable(module: fx.GraphModule, inputs: Inputs) -> int:
+    """How many samples keep the largest activation under the limit, measured on one."""
+    one = tuple(tensor[:1] if tensor.ndim and len(tensor) == _count(inputs) else tensor for tensor in inputs)
+    watch = _Largest(module)
+    try:
+        with torch.no_grad():
+            watch.run(*one)
+    except RuntimeError:
+        return _count(inputs)  # a model of fixed batch size takes its batches as they are
+    return max(_FEWEST, _MEMORY // max(watch.bytes, 1))
+
+
+class _Largest(fx.Interpreter):
+    """Finds the size of the largest value."""
+
+    bytes = 0
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor) and n.op not in ("get_attr", "placeholder"):
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
 
 
 @dataclass(frozen=True, eq=False)

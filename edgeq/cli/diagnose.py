@@ -21,7 +21,7 @@ from edgeq.errors import ExitCode, UsageError
 @click.option(
     "--task", type=click.Choice(["classes", "tokens", "values"]), help="What the outputs are; default: guess."
 )
-@click.option("--samples", default=256, show_default=True, help="Probe samples; as many others calibrate and train.")
+@click.option("--samples", type=int, help="Probe samples, and as many others to calibrate; default: by model size.")
 @click.option("--tolerated", default=0.01, show_default=True, help="Share of the decisions that may be lost.")
 @click.option("--trial/--no-trial", default=True, show_default=True, help="Try better rounding where it may help.")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Write the pictures (SVG) into this folder.")
@@ -69,7 +69,7 @@ def _options(model: str, given: dict[str, Any]) -> Any:
     from edgeq.cli.diagnosis import Request
     from edgeq.plan.bits import FLOAT, Bits
 
-    if given["samples"] < 8:
+    if given["samples"] is not None and given["samples"] < 8:
         raise UsageError(f"--samples {given['samples']}: at least 8 are needed, 256 are usual")
     overrides = [(glob, Bits.parse(bits)) for glob, bits in (_pair(t, "--bits-for") for t in given["bits_for"])]
     images = {

@@ -23,8 +23,9 @@ from edgeq.calibration.ranges import Ranges, observe
 from edgeq.calibration.specs import input_specs
 from edgeq.calibration.split import split
 from edgeq.errors import DataError
-from edgeq.graph.execute import to_torch
+from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph
+from edgeq.graph.macs import macs
 from edgeq.graph.sources.load import load_model
 from edgeq.plan import rules
 from edgeq.plan.bits import Bits
@@ -46,7 +47,7 @@ class Request:
     overrides: tuple[tuple[str, Bits], ...] = ()
     per_channel: bool = True
     task: Task | None = None
-    samples: int = 256
+    samples: int | None = None
     tolerated: float = 0.01
     trial: bool = True
     pictures: Path | None = None
@@ -72,7 +73,10 @@ def diagnose_files(request: Request, say: Say) -> Found:
     example = [torch.zeros(shape) for shape in request.input_shapes] or None
     graph = load_model(request.model, weights=request.weights, example=example, shapes=request.shapes)
     data = open_dataset(request.data, input_specs(graph.inputs), request.preprocessing)
-    training, probe = _divide(data, request)
+    module = to_torch(graph)
+    size = sum(macs(graph, shapes(graph, module)).values())
+    options, count = Options.for_size(size, request.task, Thresholds(tolerated=request.tolerated), request.seed)
+    training, probe = _divide(data, request.samples or count, request.seed)
     batches, labels = _load(probe, request.batch)
     training_batches, _ = _load(training, request.batch)
     landscape, model, rounding = _landscape(request, graph, training, training_batches, say)
@@ -87,7 +91,7 @@ def diagnose_files(request: Request, say: Say) -> Found:
         labels=labels,
         repair=lambda candidate: repair(model, candidate, training_batches),
         rounding=rounding if request.trial else None,
-        options=Options(request.task, Thresholds(tolerated=request.tolerated), seed=request.seed),
+        options=options,
         announce=announce,
         progress=lambda what, done, total: say(f"  {100 * done / max(total, 1):3.0f} %  {what}"),
     )
@@ -134,16 +138,16 @@ def _landscape(
     return landscape, model, rounding
 
 
-def _divide(data: Dataset, request: Request) -> tuple[Dataset, Dataset]:
+def _divide(data: Dataset, samples: int, seed: int) -> tuple[Dataset, Dataset]:
     """Samples to calibrate, repair and train on, and others to judge by."""
-    drawn = data.take(2 * request.samples, request.seed)
+    drawn = data.take(2 * samples, seed)
     distinct = len(set(drawn.hashes))
     if distinct < _FEWEST:
         raise DataError(
             f"{data.name} has {distinct} distinct samples; the diagnosis needs {_FEWEST}, and 512 are better"
         )
-    half = min(request.samples, distinct // 2)
-    parts = split(drawn, {"training": distinct - half, "probe": half}, request.seed)
+    half = min(samples, distinct // 2)
+    parts = split(drawn, {"training": distinct - half, "probe": half}, seed)
     return parts["training"], parts["probe"]
 
 
