@@ -97,7 +97,8 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     release = replace(release, recovery=recovery)
     judgement = gate(release, options.budgets)
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
-    if wanted and sets.probe is not None:
+    # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
+    if wanted and sets.probe is not None and not sets.probe.whole:
         reporter.start("diagnose")
         found = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
         reporter.finish(f"{found['verdict']}: {found['cause']}")
