@@ -42,8 +42,10 @@ def count(number: int) -> str:
 
 
 def _trim(value: float, digits: int) -> str:
+    """Fixed digits, none for a whole number, and no minus zero."""
     text = f"{value:.{digits}f}"
-    return "0" if float(text) == 0 else text.rstrip("0").rstrip(".")
+    whole, _, rest = text.partition(".")
+    return (whole if float(text) else "0") if not rest.strip("0") else text
 
 
 def _bytes(value: float) -> str:

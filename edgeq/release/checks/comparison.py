@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edgeq.measurement import Evaluation
 from edgeq.release.statistics.bootstrap import FEWEST_SAMPLES, mean_difference
-from edgeq.release.statistics.paired import count_pairs, drop_broken, drop_interval, drop_kept, mcnemar
+from edgeq.release.statistics.paired import PairedCounts, count_pairs, drop_broken, drop_interval, drop_kept, mcnemar
 from edgeq.release.statistics.power import mean_samples_needed, samples_needed
 
 _LOWER_IS_BETTER = frozenset({"mse", "mae", "rmse", "perplexity", "loss", "error"})
@@ -85,7 +85,9 @@ def compare(reference: Evaluation, candidate: Evaluation, limit: float, alpha: f
         broken=difference.over(limit),
         unit="score",
         remark="",
-        needed=lambda: mean_samples_needed(float(difference.differences.std(ddof=1)), limit - difference.value, alpha),
+        needed=lambda: mean_samples_needed(
+            float(difference.differences.std(ddof=1)), abs(limit - difference.value), alpha
+        ),
     )
 
 
@@ -103,9 +105,19 @@ def _decisions(reference: Evaluation, candidate: Evaluation, limit: float, alpha
         unit="points",
         remark=f", {counts.lost:,} lost and {counts.gained:,} gained of {counts.samples:,}, "
         f"exact McNemar p = {mcnemar(counts):.2g}",
-        # Planned for no true drop and as many changed decisions as were seen (one more, so that none seen is not none).
-        needed=lambda: samples_needed((counts.lost + counts.gained + 1) / (counts.samples + 1), limit, alpha),
+        needed=lambda: _needed(counts, limit, alpha),
     )
+
+
+def _needed(counts: PairedCounts, limit: float, alpha: float) -> int | None:
+    """Samples that decide if the drop and the changed decisions stay as seen (one more, so that none seen is not none).
+
+    An observed drop under the limit asks to show that the limit is kept, one over it that it is broken.
+    """
+    disagreement = (counts.lost + counts.gained + 1) / (counts.samples + 1)
+    if counts.drop < limit:
+        return samples_needed(disagreement, limit, alpha, drop=max(counts.drop, 0.0))
+    return samples_needed(disagreement, -limit, alpha, drop=-counts.drop)
 
 
 def is_decision(scores: npt.NDArray[np.float64]) -> bool:

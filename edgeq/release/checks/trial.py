@@ -44,10 +44,10 @@ def decide(trials: Sequence[Trial], alpha: Callable[[Trial], float]) -> list[Che
 
 def _check(trial: Trial, broken: float, alpha: float) -> Check:
     if trial.kept <= alpha:
-        outcome, reason = Outcome.PASS, f"{trial.finding}; shown to keep the limit (p = {_p(trial.kept)})"
+        outcome, reason = Outcome.PASS, f"{trial.finding}; shown to keep the limit ({_p(trial.kept)})"
     elif broken <= alpha:
         outcome = Outcome.FAIL
-        reason = f"{trial.finding}; shown to break the limit (p = {_p(broken)}): {trial.advice}"
+        reason = f"{trial.finding}; shown to break the limit ({_p(broken)}): {trial.advice}"
     else:
         outcome, reason = Outcome.INCONCLUSIVE, f"{trial.finding}; {_undecided(trial)}"
     return Check(
@@ -67,8 +67,8 @@ def _undecided(trial: Trial) -> str:
     needed = trial.needed()
     if needed is None:
         return f"no number of {trial.of_what} within reach would tell; raise the limit or improve the model"
-    return f"about {needed:,} {trial.of_what} are needed to tell"
+    return f"about {needed:,} {trial.of_what} are needed to tell, if all else stays as seen"
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 1e-3 else f"{value:.2g}"
+    return "p ≤ 0.001" if value <= 1e-3 else f"p = {value:.2g}"

@@ -50,11 +50,11 @@ def samples_needed(
         The number, rounded up to two digits; None if no number suffices (the true drop is not under the limit) or more
         than ten million are needed.
     """
-    if not drop < limit < 1 or disagreement < abs(drop):
+    if not -1 < drop < limit < 1 or disagreement < abs(drop):
         return None
     z, z_power = float(stats.norm.ppf(1 - alpha)), float(stats.norm.ppf(target))
-    root = z * math.sqrt(max(disagreement, limit) - limit**2) + z_power * math.sqrt(disagreement - drop**2)
-    samples = max(math.log(alpha) / math.log1p(-limit), (root / (limit - drop)) ** 2)
+    root = z * math.sqrt(max(disagreement, abs(limit)) - limit**2) + z_power * math.sqrt(disagreement - drop**2)
+    samples = max(math.log(alpha) / math.log1p(-abs(limit)) if limit else 0.0, (root / (limit - drop)) ** 2)
     for _ in range(12):
         if samples > MOST_SAMPLES:
             return None
