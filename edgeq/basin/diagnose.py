@@ -19,7 +19,7 @@ from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
 from edgeq.basin.dither import TRIALS, dither
 from edgeq.basin.divergence import Reference, Task, altitude, refer
 from edgeq.basin.evidence import evidence
-from edgeq.basin.landscape import Batches, Landscape
+from edgeq.basin.landscape import Batches, Landscape, Point
 from edgeq.basin.path import GRID
 from edgeq.basin.probe import CHECKS, STEPS, Probe, probe
 from edgeq.basin.reading import Reading, read
@@ -117,6 +117,7 @@ class Diagnosis:
         repaired: after the statistics repair, or None where it was not tried or did not help.
         dither: D of stochastic roundings of the better of both.
         rounded: D after the trial of better rounding, or None where none was made.
+        rounded_point: where it ended.
         probe: the trial of training, or None where none was needed.
         layers: worst blame first.
         blame: the shares and their sum, or None.
@@ -133,6 +134,7 @@ class Diagnosis:
     repaired: Reading | None
     dither: tuple[float, ...]
     rounded: float | None
+    rounded_point: Point | None
     probe: Probe | None
     layers: tuple[LayerReading, ...]
     blame: Blame | None
@@ -191,10 +193,12 @@ def diagnose(
     trial: Probe | None = None
     dithered: tuple[float, ...] = ()
     rounded: float | None = None
+    rounded_point: Point | None = None
     if not healthy:
         dithered = work.dither(fixed)
     if not healthy and not (repaired is not None and is_inside(repaired.facts, task, rules)):
-        rounded = None if rounding is None else work.rounded(rounding, repair)
+        if rounding is not None:
+            rounded, rounded_point = work.rounded(rounding, repair)
         trial = work.probe(fixed, training) if len(training) and options.steps else None
     verdict = decide(
         raw.facts,
@@ -212,6 +216,7 @@ def diagnose(
         repaired=repaired,
         dither=dithered,
         rounded=rounded,
+        rounded_point=rounded_point,
         probe=trial,
         layers=layers,
         blame=shares,
@@ -276,12 +281,14 @@ class _Work:
         self._say("dither", len(self.reference) * TRIALS)
         return dither(landscape, self.reference, activations=landscape.activations, seed=self.options.seed)
 
-    def rounded(self, rounding: Rounding, repair: Repair | None) -> float:
+    def rounded(self, rounding: Rounding, repair: Repair | None) -> tuple[float, Point]:
         self._say("trial of better rounding", 2 * len(self.reference))
         better = rounding()
         tried = [better] if repair is None else [better, repair(better)]
         blend = 1.0 if self.landscape.activations else 0.0
-        return min(float(altitude(state, state.deployed, self.reference, blend)[0].mean()) for state in tried)
+        heights = [float(altitude(state, state.deployed, self.reference, blend)[0].mean()) for state in tried]
+        best = min(range(len(tried)), key=heights.__getitem__)
+        return heights[best], tried[best].deployed
 
     def probe(self, landscape: Landscape, training: Batches) -> Probe:
         self._say("probe", self.options.steps * self.options.batch * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))

@@ -10,7 +10,7 @@ import torch
 from edgeq.basin.diagnose import Cost, Diagnosis, Options, Rounding, diagnose
 from edgeq.basin.divergence import Task
 from edgeq.basin.foreign import read_foreign
-from edgeq.basin.landscape import Batches, Landscape
+from edgeq.basin.landscape import Batches, Landscape, Point
 from edgeq.basin.remedy import remedy
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import SimulatedModel, landscape_of
@@ -110,9 +110,13 @@ def _draw(found: Diagnosis, batches: Batches, folder: Path, say: Say) -> tuple[P
     from edgeq.basin.valley import take_slice
 
     few = refer(found.landscape, batches[:1], found.task)
-    trained = {} if found.probe is None else {f"after {found.probe.steps[-1]} steps of training": found.probe.point}
+    others: dict[str, Point] = {}
+    if found.probe is not None:
+        others[f"{found.probe.steps[-1]} steps of training"] = found.probe.point
+    if found.rounded_point is not None:
+        others["better rounding"] = found.rounded_point
     say("  pictures")
-    return draw(found, folder, take_slice(found.landscape, few, trained))
+    return draw(found, folder, take_slice(found.landscape, few, others))
 
 
 def _landscape(

@@ -168,3 +168,27 @@ def test_outputs_that_are_no_classes_are_judged_by_relative_error() -> None:
     assert found.raw.A is None
     assert found.raw.chance == 1.0
     assert np.isfinite(found.raw.D.estimate)
+
+
+@pytest.mark.parametrize(("better", "verdict"), [("w8a8", "slope"), ("w2a8", None)])
+def test_rounding_is_tried_before_it_is_ruled_out(better: str, verdict: str | None, coarse: Diagnosis) -> None:
+    landscape, model = landscape_of(demo.graph(), demo.plan("w2a8"))
+    training = demo.batches("train", 0, 128)
+    found = diagnose(
+        landscape,
+        demo.batches("evaluation", 0, 96),
+        training=training,
+        repair=lambda candidate: repair(model, candidate, training),
+        rounding=lambda: landscape_of(demo.graph(), demo.plan(better))[0],
+        options=Options(layers=False, steps=4),
+    )
+    assert found.rounded is not None
+    assert found.rounded_point is not None
+    assert any("trial of better rounding" in line for line in found.verdict.evidence)
+    if verdict is not None:
+        assert found.verdict.name == verdict
+        assert found.rounded < 0.05
+    else:
+        # The same rounding once more is no better than the candidate after its repair.
+        assert found.repaired is not None
+        assert found.rounded == pytest.approx(found.repaired.D.estimate, rel=1e-3)
