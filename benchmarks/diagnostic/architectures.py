@@ -78,7 +78,7 @@ class PatchTransformer(nn.Module):
 class CharacterGpt(nn.Module):
     """A language model of characters."""
 
-    def __init__(self, vocabulary: int = 65, length: int = 64, dim: int = 64, depth: int = 2) -> None:
+    def __init__(self, vocabulary: int = 65, length: int = 32, dim: int = 48, depth: int = 2) -> None:
         super().__init__()
         self.token = nn.Embedding(vocabulary, dim)
         self.position = nn.Parameter(torch.randn(length, dim) * 0.02)
@@ -125,21 +125,21 @@ def digits_transformer() -> nn.Module:
 
 
 def cifar_residual() -> nn.Module:
-    """Residual, 16 x 16 colour images."""
+    """Residual, 8 x 8 colour images."""
     return nn.Sequential(_conv(3, 16), Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 48, 2), *_head(48))
 
 
 def cifar_depthwise() -> nn.Module:
-    """Depthwise separable, 16 x 16 colour images."""
+    """Depthwise separable, 8 x 8 colour images."""
     return nn.Sequential(
-        _conv(3, 16), Separable(16, 32, 1), Separable(32, 48, 2), Separable(48, 48, 1), Separable(48, 64, 2),
+        _conv(3, 24), Separable(24, 32, 1), Separable(32, 48, 2), Separable(48, 48, 1), Separable(48, 64, 2),
         Separable(64, 64, 1), *_head(64),
     )  # fmt: skip
 
 
 def cifar_transformer() -> nn.Module:
-    """Attention, 16 x 16 colour images."""
-    return PatchTransformer(3, 16, 4, 48, 3)
+    """Attention, 8 x 8 colour images."""
+    return PatchTransformer(3, 8, 2, 48, 2)
 
 
 def character_gpt() -> nn.Module:

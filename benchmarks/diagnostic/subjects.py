@@ -63,7 +63,7 @@ def subject(name: str, cache: Path) -> Subject:
     data, epochs = _DATA[name.split("_")[0]]
     training, probe, test = data()
     graph = _trained(name, cache, training, epochs)
-    return Subject(name, graph, training[0], probe[0], test)
+    return Subject(name, graph, training[0], probe[0], test, qat_steps=240 if name.startswith("digits") else 160)
 
 
 def _trained(name: str, cache: Path, training: Samples, epochs: int) -> Graph:
@@ -108,21 +108,21 @@ def _digits() -> tuple[Samples, Samples, Samples]:
 def _small_cifar() -> tuple[Samples, Samples, Samples]:
     load = assets.loader()
 
-    def half(part: tuple[np.ndarray, np.ndarray], stop: int) -> Samples:
-        return functional.avg_pool2d(torch.from_numpy(part[0][:stop]), 2), torch.from_numpy(part[1][:stop])
+    def quarter(part: tuple[np.ndarray, np.ndarray], stop: int) -> Samples:
+        return functional.avg_pool2d(torch.from_numpy(part[0][:stop]), 4), torch.from_numpy(part[1][:stop])
 
-    (x, y), test = half(load.cifar10("train_20k"), 20_000), half(load.cifar10("test"), 2_000)
-    return (x[:19_500], y[:19_500]), (x[19_744:], y[19_744:]), test
+    (x, y), test = quarter(load.cifar10("train_20k"), 20_000), quarter(load.cifar10("test"), 1_500)
+    return (x[:19_500], y[:19_500]), (x[19_800:], y[19_800:]), test
 
 
 def _characters() -> tuple[Samples, Samples, Samples]:
     text = (assets.FOLDER / "text" / "tinyshakespeare.txt").read_text(encoding="utf8")
     known = {c: i for i, c in enumerate(sorted(set(text)))}
     ids = torch.tensor([known[c] for c in text])
-    rows = ids[: len(ids) // 65 * 65].reshape(-1, 65)
+    rows = ids[: len(ids) // 33 * 33].reshape(-1, 33)
     x, y = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
-    a, b, c = order[:16_000], order[16_000:16_064], order[16_100:16_300]
+    a, b, c = order[:24_000], order[24_000:24_064], order[24_100:24_300]
     return (x[a], y[a]), (x[b], y[b]), (x[c], y[c])
 
 
@@ -157,5 +157,5 @@ _ASSETS: dict[str, Callable[[], Subject]] = {"kws_dscnn": _keywords, "resnet20":
 _DATA: dict[str, tuple[Callable[[], tuple[Samples, Samples, Samples]], int]] = {
     "digits": (_digits, 60),
     "cifar": (_small_cifar, 4),
-    "character": (_characters, 3),
+    "character": (_characters, 2),
 }
