@@ -81,7 +81,9 @@ def output_options(function: Any) -> Any:
 @click.option("--samples", default=512, show_default=True, help="How many samples to calibrate with.")
 @click.option("--eval-samples", type=int, help="Evaluate on at most so many.")
 @click.option("--observer", default="min-max", show_default=True, help="min-max, percentile, mse or entropy.")
-@click.option("--method", default="nearest", show_default=True, help="How weights are rounded.")
+@click.option(
+    "--method", default="auto", show_default=True, help="nearest, bias, statistics, gptq, descent, adaround ..."
+)
 @click.option("--recover-budget", metavar="TIME", help="Recover accuracy by short training: 2min, 500steps ...")
 @click.option("--diagnose/--no-diagnose", default=None, help="Default: when the release does not pass.")
 @click.option("--metric", help="top1, top5, agreement, mse, cosine, perplexity, or package.module:callable.")

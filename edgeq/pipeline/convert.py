@@ -80,7 +80,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     ranges = calibrate(options, model, skeleton, sets, folder, reporter)
     reporter.finish(f"{len(ranges.ranges)} ranges ({options.observer}) from {ranges.samples} samples")
     reporter.start("quantize")
-    plan = quantize(options, model, skeleton, ranges, sets, folder)
+    plan = quantize(options, model, skeleton, ranges, sets, folder, reporter)
     integer = sum(unit.integer for unit in plan.units)
     reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
     recovery = None

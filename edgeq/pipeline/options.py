@@ -30,7 +30,7 @@ class Options:
         bits: the number format.
         overrides: (glob, bits) of single layers.
         observer: how ranges are chosen from what was seen.
-        method: how weights are rounded.
+        method: how weights are rounded: a name of edgeq.calibration.methods, or auto.
         devices: profiles to validate on, by name or path.
         metric: name of the metric, or None to choose by task.
         io: what the TFLite file takes and gives.
@@ -56,7 +56,7 @@ class Options:
     bits: Bits = field(default_factory=lambda: Bits(8, 8))
     overrides: tuple[tuple[str, Bits], ...] = ()
     observer: str = "min-max"
-    method: str = "nearest"
+    method: str = "auto"
     devices: tuple[str, ...] = ("cpu-onnxruntime", "cpu-litert")
     metric: str | None = None
     io: Literal["float32", "int8"] = "int8"
