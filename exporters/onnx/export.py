@@ -73,7 +73,12 @@ class _Writer:
         values = {value: current.value(value) for value in self.plan.activations}
         for value_name, value in values.items():
             maker = self.makers.get(value_name)
-            if maker is not None and maker.integer and maker.op == "Pad":
+            if (
+                maker is not None
+                and maker.integer
+                and maker.op == "Pad"
+                and self.plan.activations[value_name].bits <= 8
+            ):
                 self._pad_codes(value, nodes[maker.name][0])
             elif maker is not None and maker.integer:
                 self._pair_after(maker, value, nodes[maker.name])
@@ -133,7 +138,7 @@ class _Writer:
         self._take_over(source, dequantize, value_name, value)
 
     def _pad_codes(self, value: ir.Value, pad: ir.Node) -> None:
-        """Pad on codes with the zero point: ONNX Runtime does not fuse a Pad between pairs."""
+        """Pad on codes with the zero point: ONNX Runtime does not fuse a Pad between pairs, and has none for 16 bits."""
         value_name, grid = name(value), self.plan.activations[name(value)]
         before = pad.inputs[0].producer() if pad.inputs[0] is not None else None
         if before is None or before.op_type != "DequantizeLinear":
@@ -146,7 +151,7 @@ class _Writer:
         dequantize = ir.node("DequantizeLinear", [value, scale, zero_point], name=f"{value_name}_DequantizeLinear")
         self.graph.model.graph.append(dequantize)
         self._take_over(value, dequantize, value_name, value)
-        value.type = ir.TensorType(ir.DataType.UINT8 if self.unsigned else ir.DataType.INT8)
+        value.type = ir.TensorType(zero_point.dtype or ir.DataType.UINT8)
 
     def _take_over(self, source: ir.Value, dequantize: ir.Node, value_name: str, like: ir.Value) -> None:
         """What read a value, and the graph's outputs, read the DequantizeLinear's output under the value's name."""
