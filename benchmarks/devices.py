@@ -68,7 +68,8 @@ class Quantized:
     def of(cls, path: Path, calibration: Array) -> "Quantized":
         graph = load_model(path)
         skeleton = decide(graph, Request())
-        batches = [(torch.from_numpy(calibration[i : i + 50]),) for i in range(0, len(calibration), 50)]
+        size = _batch(graph)
+        batches = [(torch.from_numpy(calibration[i : i + size]),) for i in range(0, len(calibration), size)]
         plan = nearest(graph, skeleton, observe(to_torch(graph), batches, skeleton))
         built = tflite_format.build(graph, plan, io="int8")
         files = {
@@ -84,8 +85,9 @@ class Quantized:
         """All outputs as real numbers, with a family's exact arithmetic."""
         module = IntegerSimulation(self.graph, self.plan, family(kernels))
         parts = []
-        for start in range(0, len(x), 50):
-            result = module(torch.from_numpy(x[start : start + 50]))
+        size = _batch(self.graph)
+        for start in range(0, len(x), size):
+            result = module(torch.from_numpy(x[start : start + size]))
             parts.append(result if isinstance(result, tuple) else (result,))
         names = [name(value) for value in self.graph.outputs]
         return {key: torch.cat(rows).numpy() for key, rows in zip(names, zip(*parts, strict=True), strict=True)}
@@ -104,6 +106,12 @@ class Quantized:
         reference = device.load(self.files["onnx" if onnx else "tflite"])
         candidate = device.load(self.files[f"onnx-{device.profile.activations}" if onnx else "tflite-int8"])
         return device.compare_latency(reference, candidate, runs=150, processes=3)
+
+
+def _batch(graph: Graph) -> int:
+    """The model's batch size, fifty where it is free."""
+    shape = graph.inputs[0].shape
+    return shape[0] if shape is not None and isinstance(shape[0], int) else 50
 
 
 @contextmanager
@@ -201,9 +209,11 @@ def main(wanted: list[str]) -> None:
     for case, path, calibration, x, y in cases(wanted):
         lines = [_HEADER]
         model = Quantized.of(path, calibration)
-        with torch.inference_mode():
-            floating = to_torch(model.graph)(torch.from_numpy(x[: max(DEVICES.values())]))
-        reference = (floating[0] if isinstance(floating, tuple) else floating).numpy()
+        with open_device(load_profile("cpu-onnxruntime")) as host:
+            floating = host.run(
+                host.load(model.files["onnx"]), {name(model.graph.inputs[0]): x[: max(DEVICES.values())]}
+            )
+        reference = floating[name(model.graph.outputs[0])]
         outputs: dict[str, dict[str, Array]] = {}
         for device in DEVICES:
             try:

@@ -81,7 +81,7 @@ def test_hang(when: str) -> None:
 
 
 def test_out_of_memory() -> None:
-    limited = Local(agent=AGENT, memory_limit=3 << 29)
+    limited = Local(agent=AGENT, memory_limit=3 << 28)
     with Device(PROFILE, limited) as device:
         fails(device, faulty("run", "memory"), r"null: out of memory \(while running bad\)")
 
