@@ -67,6 +67,16 @@ def hazards(artifact: bytes | Path) -> tuple[Hazard, ...]:
     return tuple(hazard for layer in _layers(model.graph) for hazard in _of_layer(layer))
 
 
+def summary(found: tuple[Hazard, ...]) -> tuple[str, ...]:
+    """One sentence a kind: how many layers, and the worst of them."""
+    lines = []
+    for kind in sorted({hazard.kind for hazard in found}):
+        same = sorted((hazard for hazard in found if hazard.kind == kind), key=lambda hazard: -hazard.share)
+        others = f" ({len(same) - 1} more layers have the same problem)" if len(same) > 1 else ""
+        lines.append(f"{kind}: {same[0].message}{others}")
+    return tuple(lines)
+
+
 def _of_layer(layer: _Layer) -> Iterator[Hazard]:
     largest = np.iinfo(layer.activation_type)
     reach = max(abs(largest.min - layer.activation_zero), abs(largest.max - layer.activation_zero))

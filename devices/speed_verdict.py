@@ -14,6 +14,8 @@ DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 #: From which part of the time on something is worth naming.
 _WORTH_NAMING = 0.10
 _NAMED = 3
+#: An interval around 1 that is wider than this tells nothing.
+_TOO_WIDE = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def speed_verdict(
     measured = f"{ratio.estimate:.2f} times the float model's latency [{ratio.low:.2f}, {ratio.high:.2f}]"
     if ratio.high < 1:
         return SpeedVerdict(True, f"int8 is faster here: {measured}")
+    if ratio.low < 1 and ratio.high - ratio.low > _TOO_WIDE:
+        advice = "the timings scatter too much; measure again with less load on the device, or with more runs"
+        return SpeedVerdict(False, f"whether int8 is faster here cannot be told ({measured}): {advice}")
     slower = slower_in_integer(candidate, reference)
     reason = _reason(device, candidate, slower) or (
         "its integer kernels take as long as the float ones at this size: the fixed cost of each op outweighs its work"

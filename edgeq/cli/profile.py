@@ -65,6 +65,8 @@ def _print(result: "Profiling", artifact: str, against: str, quiet: bool) -> Non
     from rich.markup import escape
     from rich.table import Table
 
+    from edgeq.devices.hazards import summary
+
     console = Console(highlight=False)
     device = result.device
     features = ", ".join(device.cpu_features)
@@ -87,7 +89,7 @@ def _print(result: "Profiling", artifact: str, against: str, quiet: bool) -> Non
         console.print(escape(result.verdict.sentence), soft_wrap=True)
         if result.verdict.leave_in_float:
             console.print("slower than in float: " + escape(", ".join(result.verdict.leave_in_float)), soft_wrap=True)
-    for line in (*(hazard.message for hazard in result.hazards), *result.notes):
+    for line in (*summary(result.hazards), *result.notes):
         console.print(f"note: {escape(line)}", soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.devices import load_profile
 from edgeq.devices.device import Device
-from edgeq.devices.hazards import hazards
+from edgeq.devices.hazards import Hazard, hazards, summary
 from edgeq.devices.transports import Emulated
 from edgeq.errors import ModelError
 
@@ -75,6 +75,12 @@ def test_an_overflow_of_the_sum_is_found() -> None:
     assert [h.kind for h in found] == ["overflow"]
     assert "can reach 2,147,499,932, over 2,147,483,647" in found[0].message
     assert hazards(layer(np.array([[64, 64]]), bias=2**31 - 1 - 128 * 128)) == ()
+
+
+def test_a_summary_names_the_worst_of_each_kind() -> None:
+    found = (Hazard("saturation", "a", 0.1, "a: 10%"), Hazard("saturation", "b", 0.2, "b: 20%"))
+    assert summary(found) == ("saturation: b: 20% (1 more layers have the same problem)",)
+    assert summary(()) == ()
 
 
 def test_a_float_model_has_no_hazards_and_garbage_is_an_error() -> None:
