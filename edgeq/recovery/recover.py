@@ -216,6 +216,7 @@ class _Run:
     def train(self, report: Callable[[Progress], None] | None) -> None:
         """Update until the budget is spent or there is a reason to stop."""
         state = self.state
+        first_step, first_second = state.step, self._elapsed()
         while not state.stopped:
             assert state.pace is not None
             self._update(state.pace)
@@ -224,7 +225,8 @@ class _Run:
                 assert state.pace is not None
                 left = state.pace.steps - state.step
                 seconds = self._elapsed()
-                report(Progress(state.step, state.pace.steps, seconds, seconds / state.step * left, state.curve[-1]))
+                per_step = (seconds - first_second) / (state.step - first_step)
+                report(Progress(state.step, state.pace.steps, seconds, per_step * left, state.curve[-1]))
 
     def _update(self, pace: Pace) -> None:
         state = self.state

@@ -1,0 +1,232 @@
+"""How much of what quantization lost does recovery bring back, without labels?
+
+    python benchmarks/recovery.py                        # all rows; results/recovery.json and recovery.md
+    python benchmarks/recovery.py resnet20-w3a8 kws_dscnn-w2a8 --threads 2 --budget 2min
+
+Each row: float, the start (GPTQ with corrected variances, or round to nearest with the statistics repair), the
+recovered plan, and the control: the float model trained for as many steps of equal size *with* labels and then
+quantized by the same method. Judged on labelled test samples that nothing else has seen. The recovered plan is
+exported and run in ONNX Runtime; weight-only rows are not exported. A row replaces its earlier result; times are of
+this process.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import torch
+from recovery_cases import CASES, MODELS, Case, Data
+from torch.nn import functional
+
+from edgeq.calibration.methods import method
+from edgeq.calibration.observers import MinMax, Mse
+from edgeq.calibration.ranges import observe
+from edgeq.exporters.onnx import export
+from edgeq.graph.execute import to_torch
+from edgeq.graph.graph import Graph
+from edgeq.plan.plan import Plan, Skeleton
+from edgeq.plan.rules import decide
+from edgeq.recovery import Budget, Progress, Shuffled, recover, repaired
+from edgeq.recovery.rates import weight_unit
+from edgeq.simulate import Simulation
+
+RESULTS = Path(__file__).parent / "results"
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+
+def main() -> None:
+    """Run the rows that are named, or all, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", choices=[*CASES, []], default=list(CASES))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--budget", help="instead of the rows' steps, for example 2min")
+    parser.add_argument("--start", default="gptq+variance", help="any method of edgeq.calibration.methods")
+    parser.add_argument("--no-control", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    RESULTS.mkdir(exist_ok=True)
+    for row in options.rows:
+        found = measure(row, CASES[row], options)
+        file = RESULTS / "recovery.json"
+        results = json.loads(file.read_text()) if file.exists() else {}
+        key = row if options.start == "gptq+variance" else f"{row} from {options.start}"
+        results[key if options.budget is None else f"{key} in {options.budget}"] = found
+        file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        (RESULTS / "recovery.md").write_text(table(results), encoding="utf-8")
+
+
+def measure(row: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """One row."""
+    model = MODELS[case.model]
+    graph, data = model.graph(), model.data()
+    skeleton = decide(graph, case.request(graph))
+    began = time.process_time()
+    plan = start(graph, skeleton, data.train[0][: model.calibration], options.start)
+    start_seconds = time.process_time() - began
+    metric = nll if data.test[1].ndim > 1 else top1
+    float_run = to_torch(graph)
+    reference = outputs(float_run, data.test[0])
+    found: dict[str, Any] = {"metric": metric.__name__, "start": plan.method, "start CPU s": start_seconds}
+    found["float"] = metric(reference, data.test[1])
+    found["before"] = judged(graph, plan, data, metric, reference)
+    print(row, found, flush=True)
+    budget = Budget.parse(options.budget) if options.budget else Budget(steps=case.steps)
+    samples = Shuffled((data.train[0],), model.batch, seed=options.seed)
+    held_out = [(part,) for part in data.held_out.split(128)]
+    began = time.process_time()
+    result = recover(graph, plan, samples, held_out, budget, progress=printed())
+    found |= {
+        "steps": result.steps,
+        "CPU s": time.process_time() - began,
+        "wall s": result.seconds,
+        "threads": options.threads,
+        "kept": result.kept,
+        "reason": result.reason,
+        "warnings": result.warnings,
+        "curve": [asdict(point) for point in result.curve],
+        "after": judged(graph, result.plan, data, metric, reference),
+        "machine": f"{platform.machine()}, torch {torch.__version__}",
+    }
+    if result.plan.activations and metric is top1:
+        found["deployed"] = deployed(graph, result.plan, data)
+    if not options.no_control:
+        found["control"] = control(graph, skeleton, data, result.steps, model.batch, metric, options)
+    print(row, {k: v for k, v in found.items() if k != "curve"}, flush=True)
+    return found
+
+
+def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str) -> Plan:
+    """The plan before recovery."""
+    batches = [(part,) for part in samples.split(64)]
+    low = any(skeleton.bits[u.name].activations in (2, 3, 4) for u in skeleton.units if u.integer)
+    ranges = observe(to_torch(graph), batches, skeleton, Mse if low else MinMax)
+    plan = method(name)(graph, skeleton, ranges, batches)
+    return repaired(graph, plan, [(samples,)]) if name == "nearest" and plan.activations else plan
+
+
+@torch.no_grad()
+def outputs(run: Run, x: torch.Tensor) -> torch.Tensor:
+    """A model's outputs on all samples."""
+    return torch.cat([run(part) for part in x.split(100)])
+
+
+def top1(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Accuracy in percent."""
+    return 100 * float((scores.argmax(1) == labels).float().mean())
+
+
+def nll(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Negative log-likelihood of the next token, in nats."""
+    return float(functional.cross_entropy(scores.flatten(0, 1), labels.flatten()))
+
+
+def judged(
+    graph: Graph, plan: Plan, data: Data, metric: Callable[..., float], reference: torch.Tensor
+) -> dict[str, float]:
+    """A plan's metric and agreement with the float model on the test samples."""
+    scores = outputs(Simulation(graph, plan), data.test[0])
+    agreement = 100 * float((scores.argmax(-1) == reference.argmax(-1)).float().mean())
+    return {"metric": metric(scores, data.test[1]), "agreement": agreement}
+
+
+def deployed(graph: Graph, plan: Plan, data: Data) -> dict[str, float]:
+    """The exported file in ONNX Runtime: accuracy, and agreement of its decisions with the simulation's."""
+    x, y = data.test[0][:2000], data.test[1][:2000]
+    session = onnxruntime.InferenceSession(export(graph, plan), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    scores = torch.from_numpy(np.concatenate([session.run(None, {name: part.numpy()})[0] for part in x.split(100)]))
+    simulated = outputs(Simulation(graph, plan), x)
+    agreement = 100 * float((scores.argmax(1) == simulated.argmax(1)).float().mean())
+    return {"samples": len(x), "metric": top1(scores, y), "simulated": top1(simulated, y), "agreement": agreement}
+
+
+def control(
+    graph: Graph,
+    skeleton: Skeleton,
+    data: Data,
+    steps: int,
+    batch: int,
+    metric: Callable[..., float],
+    options: argparse.Namespace,
+) -> dict[str, float]:
+    """Float training on labels for as many steps, then the same method: what the quantized gradient is worth."""
+    calibration = data.train[0][:512]
+    plan = start(graph, skeleton, calibration, "nearest")
+    simulation = Simulation(graph, plan).enable(weights=False, activations=False)
+    parameters = [q.latent for q in simulation.weights.values()]
+    rates = [0.002 * weight_unit(q) for q in simulation.weights.values()]
+    groups = [{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)]
+    optimizer = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=0.1)
+    samples = Shuffled(data.train, batch, seed=options.seed)
+    for step in range(steps):
+        x, y = samples.batch(step).inputs
+        scores = simulation(x)
+        loss = functional.cross_entropy(scores.flatten(0, -2), y.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    trained = with_weights(graph, {name: q.latent.detach().numpy() for name, q in simulation.weights.items()})
+    scores = outputs(to_torch(trained), data.test[0])
+    after = start(trained, skeleton, calibration, options.start)
+    quantized = outputs(Simulation(trained, after), data.test[0])
+    return {"float": metric(scores, data.test[1]), "metric": metric(quantized, data.test[1])}
+
+
+def with_weights(graph: Graph, weights: dict[str, np.ndarray[Any, Any]]) -> Graph:
+    """The graph with other weights."""
+    model = graph.clone().model
+    for name, array in weights.items():
+        model.graph.initializers[name].const_value = ir.tensor(array.astype(np.float32), name=name)
+    return Graph(model)
+
+
+def printed() -> Callable[[Progress], None]:
+    """Print each new point of the curve."""
+    last = [-1]
+
+    def report(progress: Progress) -> None:
+        point = progress.point
+        if point.step != last[0]:
+            last[0] = point.step
+            left = f"{progress.seconds_left:.0f} s left"
+            print(f"  step {point.step}: deployed {point.deployed:.4f}, latent {point.latent:.4f}, {left}", flush=True)
+
+    return report
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    lines = [
+        "| row | metric | float | start | agreement | recovered | agreement | share of the loss recovered "
+        "| steps | CPU s | control: float training with labels, then PTQ (its float) | deployed in ONNX Runtime |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, r in sorted(results.items()):
+        before, after = r["before"], r["after"]
+        lost = r["float"] - before["metric"]
+        share = f"{(after['metric'] - before['metric']) / lost:.0%}" if abs(lost) > 1e-9 else ""
+        other = f"{r['control']['metric']:.2f} ({r['control']['float']:.2f})" if "control" in r else ""
+        file = r.get("deployed")
+        run = f"{file['metric']:.2f}, agrees {file['agreement']:.2f} % of {file['samples']}" if file else ""
+        digits = 2 if r["metric"] == "top1" else 3
+        lines.append(
+            f"| {row} | {r['metric']} | {r['float']:.{digits}f} | {before['metric']:.{digits}f} ({r['start']}) "
+            f"| {before['agreement']:.1f} | {after['metric']:.{digits}f}{'' if r['kept'] else ' (not kept)'} "
+            f"| {after['agreement']:.1f} | {share} | {r['steps']} | {r['CPU s']:.0f} | {other} | {run} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

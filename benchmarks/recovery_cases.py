@@ -1,0 +1,132 @@
+"""The models, samples and widths of the recovery benchmark; training samples are used without their labels."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from assets import FOLDER, loader
+
+from edgeq.graph.graph import Graph, name
+from edgeq.graph.sources import load_model
+from edgeq.plan.bits import Bits
+from edgeq.plan.rules import Request
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Samples of one model.
+
+    Attributes:
+        train: inputs and labels; the labels serve the control alone.
+        held_out: inputs that recovery judges by, without labels.
+        test: inputs and labels that the table is about.
+    """
+
+    train: Pair
+    held_out: torch.Tensor
+    test: Pair
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the benchmark.
+
+    Attributes:
+        graph: loads it.
+        data: loads its samples.
+        batch: samples in a step.
+        calibration: samples that the start is calibrated on.
+    """
+
+    graph: Callable[[], Graph]
+    data: Callable[[], Data]
+    batch: int
+    calibration: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a model, a width, and how many steps.
+
+    Attributes:
+        ends: the first and the last layer's bits; None gives them the width of the others.
+    """
+
+    model: str
+    bits: Bits
+    steps: int
+    ends: int | None = 8
+
+    def request(self, graph: Graph) -> Request:
+        """What is asked of the plan."""
+        if self.ends is None:
+            return Request(bits=self.bits)
+        weighted = [name(n) for n in graph.nodes if n.op_type in ("Conv", "Gemm", "MatMul")]
+        ends = Bits(self.ends, self.bits.activations)
+        return Request(bits=self.bits, overrides=((weighted[0], ends), (weighted[-1], ends)))
+
+
+def _cifar() -> Data:
+    load = loader()
+    x, y = (torch.from_numpy(a) for a in load.cifar10("train_20k"))
+    test = load.cifar10("test")
+    return Data((x[:-512], y[:-512]), x[-512:], (torch.from_numpy(test[0]), torch.from_numpy(test[1])))
+
+
+def _keywords() -> Data:
+    x, y = loader().keywords()
+    # The set repeats some recordings: each content is drawn once, so that no two parts share one.
+    _, distinct = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
+    order = np.random.default_rng(0).permutation(np.sort(distinct))
+    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [400, 500]))
+    both = torch.from_numpy(x), torch.from_numpy(y)
+    return Data((both[0][train], both[1][train]), both[0][held_out], (both[0][test], both[1][test]))
+
+
+def _stories() -> Data:
+    found, _ = loader().stories(300)
+    tokens = torch.stack([torch.from_numpy(s[:129]) for s in found if len(s) >= 129])
+    x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    return Data((x[:-90], y[:-90]), x[-90:-50], (x[-50:], y[-50:]))
+
+
+def _llama() -> Graph:
+    folder = FOLDER / "stories260k"
+    sys.path.insert(0, str(folder))
+    try:
+        example = (torch.zeros(2, 128, dtype=torch.int64),)
+        return load_model("model:build", weights=folder / "stories260K.pt", example=example)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _onnx(*parts: str) -> Callable[[], Graph]:
+    return lambda: load_model(FOLDER.joinpath(*parts))
+
+
+MODELS: Mapping[str, Model] = {
+    "resnet20": Model(_onnx("cifar_resnet_weights", "resnet20.onnx"), _cifar, 32, 512),
+    "resnet56": Model(_onnx("cifar_resnet_weights", "resnet56.onnx"), _cifar, 32, 512),
+    "kws_dscnn": Model(_onnx("kws_dscnn", "kws_dscnn.onnx"), _keywords, 32, 400),
+    "stories260k": Model(_llama, _stories, 16, 64),
+}
+
+CASES: Mapping[str, Case] = {
+    "resnet20-w3a8": Case("resnet20", Bits(3, 8), 300),
+    "resnet20-w2a8": Case("resnet20", Bits(2, 8), 500),
+    "resnet20-w4a4": Case("resnet20", Bits(4, 4), 400),
+    "resnet20-w3a3": Case("resnet20", Bits(3, 3), 600),
+    "resnet20-w2a2": Case("resnet20", Bits(2, 2), 800),
+    "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
+    "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 200),
+    "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 300),
+    "stories260k-w3": Case("stories260k", Bits(3, None), 100, ends=None),
+    "stories260k-w2": Case("stories260k", Bits(2, None), 150, ends=None),
+}
