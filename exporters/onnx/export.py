@@ -138,7 +138,7 @@ class _Writer:
         self._take_over(source, dequantize, value_name, value)
 
     def _pad_codes(self, value: ir.Value, pad: ir.Node) -> None:
-        """Pad on codes with the zero point: ONNX Runtime does not fuse a Pad between pairs, and has none for 16 bits."""
+        """Pad on codes with the zero point: ONNX Runtime fuses no Pad between pairs (and has none on 16-bit codes)."""
         value_name, grid = name(value), self.plan.activations[name(value)]
         before = pad.inputs[0].producer() if pad.inputs[0] is not None else None
         if before is None or before.op_type != "DequantizeLinear":
