@@ -21,6 +21,9 @@ _WEIGHTED: dict[str, tuple[int, int, int]] = {
     "TRANSPOSE_CONV": (1, 3, 0),
 }
 
+#: Ops whose products are counted; in float even without a constant weight.
+_MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
+
 #: Names of the steps that turn one form of a value into another; they belong to no unit.
 _CONVERSIONS = frozenset({"quantized", "dequantized", "reshaped", "transposed", "output"})
 
@@ -73,7 +76,7 @@ def _by_value(file: File) -> dict[str, list[Operator]]:
 
 def _row(file: File, unit: Unit, operators: list[Operator]) -> AuditRow:
     # A depthwise convolution that only takes every n-th pixel is no arithmetic of the model.
-    multiplies = unit.weight is not None or unit.op in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    multiplies = unit.weight is not None or unit.op in _MULTIPLY
     macs = sum(file.macs(operator) for operator in operators) if multiplies else 0
     if not operators:
         return AuditRow(unit.name, "none needed", unit.integer, "" if unit.integer else unit.reason, "", None, 0)

@@ -69,6 +69,13 @@ class Emitter:
         value = inputs[position] if position < len(inputs) else None
         return None if value is None else value.name
 
+    def data(self, unit: Unit) -> str:
+        """Name of the anchor's first input."""
+        value = self.argument(unit, 0)
+        if value is None:
+            raise self.refuse(unit, "its first input is omitted")
+        return value
+
     def static(self, unit: Unit, position: int) -> Array | None:
         """The anchor's input at that position as an array; None if omitted.
 

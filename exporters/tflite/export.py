@@ -7,12 +7,13 @@ says how inputs and outputs are laid out.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeq.errors import PlanError, UnsupportedOpError
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter, Stored, code_dtype
+from edgeq.exporters.tflite.limits import beyond
 from edgeq.exporters.tflite.ops import OPS
 from edgeq.exporters.tflite.values import examine
 from edgeq.graph.graph import Graph, name
@@ -40,7 +41,8 @@ class Export:
 
     Attributes:
         data: the file.
-        notes: every transpose that had to be written, with its reason.
+        notes: every transpose that had to be written, and every integer unit that had to be computed in float, with
+            the reason.
         layouts: input or output name -> how its ONNX axes are permuted in the file.
     """
 
@@ -83,7 +85,10 @@ def build(
     _check(units, plan)
     inputs = _write_inputs(e, units, io, layout)
     for unit in units:
-        OPS[unit.op](e, unit)
+        reason = beyond(plan, unit) if plan is not None else ""
+        if reason:
+            e.notes.append(f"{unit.op} {unit.name!r} is computed in float: no integer kernel takes {reason}")
+        OPS[unit.op](e, replace(unit, integer=False) if reason else unit)
     outputs = _write_outputs(e, units, io, layout)
     layouts = {key: permutation for key, (_, permutation) in (inputs | outputs).items()}
     metadata = json.dumps(
@@ -156,6 +161,7 @@ def _write_outputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) 
         key = name(value)
         shape = e.shape(key)
         codes = key in makers and makers[key].integer and io == "int8" and e.plan is not None
+        codes = codes and key in e.plan.activations  # type: ignore[union-attr]
         grid = e.grid(key) if codes else None
         identity = tuple(range(len(shape)))
         found = e.axes(key, grid)

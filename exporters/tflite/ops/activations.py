@@ -20,7 +20,7 @@ _STANDALONE = {
 
 def clip(e: Emitter, unit: Unit) -> None:
     """Relu or Clip that nothing before it could take along -> RELU, RELU6, RELU_N1_TO_1 or MAXIMUM and MINIMUM."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     if unit.clamp is None:
         _clip_computed(e, unit)
@@ -40,7 +40,7 @@ def clip(e: Emitter, unit: Unit) -> None:
 
 
 def _clip_computed(e: Emitter, unit: Unit) -> None:
-    source = e.any(unit.inputs[0], None)
+    source = e.any(e.data(unit), None)
     tensor = source.tensor
     bounds = [(code, e.argument(unit, position)) for code, position in (("MAXIMUM", 1), ("MINIMUM", 2))]
     present = [(code, bound) for code, bound in bounds if bound is not None]
@@ -75,7 +75,7 @@ def elu(e: Emitter, unit: Unit) -> None:
 
 def prelu(e: Emitter, unit: Unit) -> None:
     """PRelu -> PRELU; an integer unit's slope is put on a symmetric 8-bit grid of its own."""
-    value, slope, result = unit.inputs[0], e.argument(unit, 1), unit.outputs[0]
+    value, slope, result = e.data(unit), e.argument(unit, 1), unit.outputs[0]
     grid = e.grid_for(unit, value)
     array = e.static(unit, 1)
     assert slope is not None
@@ -104,7 +104,7 @@ def hard_sigmoid(e: Emitter, unit: Unit) -> None:
 
     In integers the product by alpha keeps the codes of x and changes the scale alone, so only the sum rounds.
     """
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     attributes = e.attributes(unit)
     alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)

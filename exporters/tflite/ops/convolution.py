@@ -33,7 +33,7 @@ def conv(e: Emitter, unit: Unit) -> None:
     """Conv -> CONV_2D or DEPTHWISE_CONV_2D."""
     if unit.weight is None:
         raise e.refuse(unit, "its weights are computed at run time")
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, value)
     weights = weights_of(e, unit)
     shape, out_shape = e.shape(value), e.shape(result)
@@ -68,7 +68,7 @@ def conv_transpose(e: Emitter, unit: Unit) -> None:
     """ConvTranspose -> TRANSPOSE_CONV, cropped by SLICE where the pads are not TFLite's own."""
     if unit.weight is None:
         raise e.refuse(unit, "its weights are computed at run time")
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     weights = weights_of(e, unit)
     shape, out_shape = e.shape(value), e.shape(result)

@@ -14,7 +14,7 @@ from edgeq.plan.plan import Unit
 
 def dense(e: Emitter, unit: Unit) -> None:
     """Gemm or MatMul with a constant weight -> FULLY_CONNECTED."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, value)
     weights = weights_of(e, unit)
     matrix = weights.array

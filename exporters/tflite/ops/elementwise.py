@@ -132,8 +132,7 @@ def where(e: Emitter, unit: Unit) -> None:
 
 def unary(code: str, kind: str | None, e: Emitter, unit: Unit, **fields: Any) -> None:
     """A one-input op that works on every element alike: any order will do."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
-    assert value is not None
+    value, result = e.data(unit), unit.outputs[0]
     form = e.any(value, e.grid_for(unit, value))
     option = None if kind is None else options(kind, **fields)
     target = e.make(result, e.grid_for(unit, result), form.shape, form.order)

@@ -15,8 +15,7 @@ def function(formula: Formula) -> Callable[[Emitter, Unit], None]:
     """The writer of a one-input function."""
 
     def write(e: Emitter, unit: Unit) -> None:
-        value = e.argument(unit, 0)
-        assert value is not None
+        value = e.data(unit)
         form = e.any(value, None)
         c = Composer(e, unit)
         code, inputs = formula(c, form.tensor, e.attributes(unit))
@@ -111,8 +110,7 @@ def is_nan(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ..
 
 def cast(e: Emitter, unit: Unit) -> None:
     """Cast -> CAST; nothing where the type stays."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
-    assert value is not None
+    value, result = e.data(unit), unit.outputs[0]
     form = e.any(value, None)
     source, wanted = e.writer.dtype(form.tensor), e.values.dtypes[result]
     wanted = "float32" if wanted in ("float64", "float16", "bfloat16") else wanted

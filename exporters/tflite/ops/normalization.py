@@ -38,7 +38,7 @@ def layer(e: Emitter, unit: Unit) -> None:
     """LayerNormalization, RMSNormalization, SimplifiedLayerNormalization over the axes from ``axis`` on."""
     if len(unit.outputs) > 1:
         raise e.refuse(unit, "its mean and deviation are asked for as outputs")
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape = e.shape(value)
     rank = len(shape)
     first = int(e.attributes(unit).get("axis", -1)) % rank
@@ -61,7 +61,7 @@ def _turned(array: Array, rank: int, permutation: Sequence[int]) -> Array:
 
 def instance(e: Emitter, unit: Unit) -> None:
     """InstanceNormalization: over the spatial axes of every channel."""
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape = e.shape(value)
     permutation = e.axes(value, None)
     source = e.read_permuted(value, None, permutation, f"{unit.op} {unit.name!r}")
@@ -80,7 +80,7 @@ def _by_channel(e: Emitter, unit: Unit, position: int, rank: int, permutation: S
 
 def grouped(e: Emitter, unit: Unit) -> None:
     """GroupNormalization: over the pixels and the channels of a group, stored as (N, pixels, groups, channels)."""
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape = e.shape(value)
     groups = int(e.attributes(unit)["num_groups"])
     view = (shape[0], prod(shape[2:]), groups, shape[1] // groups)
@@ -100,7 +100,7 @@ def grouped(e: Emitter, unit: Unit) -> None:
 
 def batch(e: Emitter, unit: Unit) -> None:
     """BatchNormalization that no convolution could take along: a scale and a shift of every channel."""
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape = e.shape(value)
     arrays = [e.static(unit, position) for position in range(1, 5)]
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in arrays)
@@ -116,7 +116,7 @@ def batch(e: Emitter, unit: Unit) -> None:
 
 def length(e: Emitter, unit: Unit) -> None:
     """LpNormalization: x divided by its L1 or L2 norm along an axis."""
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape = e.shape(value)
     axis = int(e.attributes(unit).get("axis", -1)) % len(shape)
     permutation = e.axes(value, None)
@@ -136,7 +136,7 @@ def local_response(e: Emitter, unit: Unit) -> None:
     TFLite's own op is not used: its reference kernel leaves the last neighbour out. The sum is a 1x1 convolution with
     a band of ones.
     """
-    value = unit.inputs[0]
+    value = e.data(unit)
     shape, attributes = e.shape(value), e.attributes(unit)
     if len(shape) != 4:
         raise e.refuse(unit, "a rank other than 4")

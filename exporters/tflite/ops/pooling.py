@@ -18,7 +18,7 @@ def max_pool(e: Emitter, unit: Unit) -> None:
     """MaxPool -> MAX_POOL_2D; explicit pads hold the smallest number of the type."""
     if len(unit.outputs) > 1:
         raise e.refuse(unit, "the indices of the maxima")
-    value, grid = unit.inputs[0], e.grid_for(unit, unit.outputs[0])
+    value, grid = e.data(unit), e.grid_for(unit, unit.outputs[0])
     w = _windows(e, unit)
     source = read_map(e, unit, value, grid)
     _, height, width, _ = spatial_shape(e.shape(value))
@@ -30,7 +30,7 @@ def max_pool(e: Emitter, unit: Unit) -> None:
 
 def average_pool(e: Emitter, unit: Unit) -> None:
     """AveragePool -> AVERAGE_POOL_2D, whose SAME leaves the padding out of the count."""
-    value, grid = unit.inputs[0], e.grid_for(unit, unit.outputs[0])
+    value, grid = e.data(unit), e.grid_for(unit, unit.outputs[0])
     w = _windows(e, unit)
     source = read_map(e, unit, value, grid)
     _, height, width, _ = spatial_shape(e.shape(value))
@@ -53,7 +53,7 @@ def _average_of_real_pixels(e: Emitter, unit: Unit, w: Windows) -> None:
     """
     if unit.integer:
         e.notes.append(f"AveragePool {unit.name!r} is computed in float: no kernel leaves such pads out of the average")
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     source = write_pad(e, unit, read_map(e, unit, value, None), w, None)
     n, height, width, channels = spatial_shape(e.shape(result))
     averaged = e.step(source, f"{result}::padded_average", (n, height, width, channels), None)
@@ -79,7 +79,7 @@ def _average_of_real_pixels(e: Emitter, unit: Unit, w: Windows) -> None:
 
 def global_pool(e: Emitter, unit: Unit) -> None:
     """GlobalAveragePool -> MEAN, GlobalMaxPool -> REDUCE_MAX, over H and W."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     rank = len(e.shape(value))
     permutation = e.axes(value, grid)
@@ -94,7 +94,7 @@ def global_pool(e: Emitter, unit: Unit) -> None:
 
 def _windows(e: Emitter, unit: Unit) -> Windows:
     kernel = e.attributes(unit)["kernel_shape"]
-    w = windows_of(e, unit, kernel, e.shape(unit.inputs[0])[2:], e.shape(unit.outputs[0])[2:])
+    w = windows_of(e, unit, kernel, e.shape(e.data(unit))[2:], e.shape(unit.outputs[0])[2:])
     if w.dilations != (1, 1):
         raise e.refuse(unit, "dilated pooling")
     return w

@@ -51,8 +51,7 @@ def recurrent(e: Emitter, unit: Unit) -> None:
     """
     attributes = e.attributes(unit)
     _refuse_variants(e, unit)
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     steps, batch, width = e.shape(value)
     if steps > LONGEST:
         raise e.refuse(unit, f"{steps} steps would be written one by one; the most is {LONGEST}")
@@ -90,8 +89,7 @@ def _direction(
     reset_after = bool(e.attributes(unit).get("linear_before_reset", 0))
     own, other = bias[:gates], bias[gates:]
     apart = unit.op == "GRU" and reset_after
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     steps, batch, _ = e.shape(value)
     inputs = _dense(c, source, weight, own if apart else own + other)
     cell = _Cell(c, product, other if apart else np.zeros_like(other), hidden, batch, reset_after)

@@ -24,8 +24,7 @@ def _axes(e: Emitter, unit: Unit, rank: int) -> list[int]:
 
 
 def _reduce(code: str, e: Emitter, unit: Unit) -> None:
-    value, result = e.argument(unit, 0), unit.outputs[0]
-    assert value is not None
+    value, result = e.data(unit), unit.outputs[0]
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     shape = e.shape(value)
     axes = _axes(e, unit, len(shape))
@@ -48,8 +47,7 @@ def reduction(code: str) -> Callable[[Emitter, Unit], None]:
 
 def composed_reduction(e: Emitter, unit: Unit) -> None:
     """ReduceL1, ReduceL2, ReduceSumSquare, ReduceLogSum, ReduceLogSumExp, in float."""
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     shape = e.shape(value)
     axes = _axes(e, unit, len(shape))
     permutation = e.axes(value, None)
@@ -73,7 +71,7 @@ def composed_reduction(e: Emitter, unit: Unit) -> None:
 
 def softmax(e: Emitter, unit: Unit) -> None:
     """Softmax, LogSoftmax: TFLite normalizes over the last stored axis."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     shape = e.shape(value)
     rank = len(shape)
@@ -98,8 +96,7 @@ def softmax(e: Emitter, unit: Unit) -> None:
 
 def arg_extreme(e: Emitter, unit: Unit) -> None:
     """ArgMax, ArgMin."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
-    assert value is not None
+    value, result = e.data(unit), unit.outputs[0]
     if e.attributes(unit).get("select_last_index", 0):
         raise e.refuse(unit, "select_last_index")
     shape = e.shape(value)

@@ -21,7 +21,7 @@ _ROUNDINGS: dict[str, Callable[[float], int]] = {
 
 def resize(e: Emitter, unit: Unit) -> None:
     """Resize of H and W -> RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR or GATHER."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     shape, out_shape = e.shape(value), e.shape(result)
     mode = e.attributes(unit).get("mode", "nearest")
     if len(shape) != 4 or shape[:2] != out_shape[:2]:
@@ -37,7 +37,7 @@ def resize(e: Emitter, unit: Unit) -> None:
 def coordinates(e: Emitter, unit: Unit, axis: int) -> Array:
     """Where along the input each output element lies, as the ONNX standard defines it."""
     attributes = e.attributes(unit)
-    size, out = e.shape(unit.inputs[0])[axis], e.shape(unit.outputs[0])[axis]
+    size, out = e.shape(e.data(unit))[axis], e.shape(unit.outputs[0])[axis]
     scale = _scale(e, unit, axis, size, out)
     x = np.arange(out, dtype=np.float64)
     default = "asymmetric" if unit.op == "Upsample" or e.graph.opset < 11 else "half_pixel"
@@ -62,7 +62,7 @@ def _scale(e: Emitter, unit: Unit, axis: int, size: int, out: int) -> float:
 
 
 def _linear(e: Emitter, unit: Unit) -> None:
-    wanted = [np.clip(coordinates(e, unit, axis), 0, e.shape(unit.inputs[0])[axis] - 1) for axis in (2, 3)]
+    wanted = [np.clip(coordinates(e, unit, axis), 0, e.shape(e.data(unit))[axis] - 1) for axis in (2, 3)]
     for align, half in ((False, True), (True, False), (False, False)):
         offered = [_tflite_linear(e, unit, axis, align, half) for axis in (2, 3)]
         # The kernels compute coordinates in float32; a sixteenth of a permille of a pixel cannot be seen in 8 bits.
@@ -73,7 +73,7 @@ def _linear(e: Emitter, unit: Unit) -> None:
 
 
 def _tflite_linear(e: Emitter, unit: Unit, axis: int, align: bool, half: bool) -> Array:
-    size, out = e.shape(unit.inputs[0])[axis], e.shape(unit.outputs[0])[axis]
+    size, out = e.shape(e.data(unit))[axis], e.shape(unit.outputs[0])[axis]
     x = np.arange(out, dtype=np.float64)
     scale = (size - 1) / (out - 1) if align and out > 1 else size / out
     return np.clip((x + 0.5) * scale - 0.5 if half else x * scale, 0, size - 1)
@@ -86,7 +86,7 @@ def _nearest(e: Emitter, unit: Unit) -> None:
     ]  # fmt: skip
     indices = []
     for axis in (2, 3):
-        last = e.shape(unit.inputs[0])[axis] - 1
+        last = e.shape(e.data(unit))[axis] - 1
         indices.append([min(max(rounding(float(x)), 0), last) for x in coordinates(e, unit, axis)])
     for align, half in ((False, False), (False, True), (True, False)):
         if all(_tflite_nearest(e, unit, axis, align, half) == indices[axis - 2] for axis in (2, 3)):
@@ -96,7 +96,7 @@ def _nearest(e: Emitter, unit: Unit) -> None:
 
 
 def _tflite_nearest(e: Emitter, unit: Unit, axis: int, align: bool, half: bool) -> list[int]:
-    size, out = e.shape(unit.inputs[0])[axis], e.shape(unit.outputs[0])[axis]
+    size, out = e.shape(e.data(unit))[axis], e.shape(unit.outputs[0])[axis]
     scale = np.float32((size - 1) / (out - 1) if align and out > 1 else size / out)
     result = []
     for x in range(out):
@@ -107,7 +107,7 @@ def _tflite_nearest(e: Emitter, unit: Unit, axis: int, align: bool, half: bool) 
 
 
 def _write(e: Emitter, unit: Unit, code: str, kind: str, align: bool, half: bool) -> None:
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     last = orders.channels_last(4)
     source = e.read_permuted(value, grid, last, f"{unit.op} {unit.name!r} reads it channels last")
@@ -117,7 +117,7 @@ def _write(e: Emitter, unit: Unit, code: str, kind: str, align: bool, half: bool
 
 
 def _gather(e: Emitter, unit: Unit, indices: list[list[int]]) -> None:
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     shape, out_shape = e.shape(value), e.shape(result)
     permutation = e.axes(value, grid)

@@ -14,8 +14,7 @@ def top_k(e: Emitter, unit: Unit) -> None:
     attributes = e.attributes(unit)
     if not attributes.get("largest", 1):
         raise e.refuse(unit, "the smallest elements")
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     shape = e.shape(value)
     axis = int(attributes.get("axis", -1)) % len(shape)
     permutation = (*(a for a in range(len(shape)) if a != axis), axis)
@@ -36,9 +35,8 @@ def top_k(e: Emitter, unit: Unit) -> None:
 
 def cumulative_sum(e: Emitter, unit: Unit) -> None:
     """CumSum -> CUMSUM."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     axis = e.static(unit, 1)
-    assert value is not None
     assert axis is not None
     permutation = e.axes(value, None)
     source = e.read_permuted(value, None, permutation, f"CumSum {unit.name!r}")
@@ -73,8 +71,7 @@ def gather_nd(e: Emitter, unit: Unit) -> None:
 
 def triangle(e: Emitter, unit: Unit) -> None:
     """Trilu -> SELECT_V2 by a constant mask."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
-    assert value is not None
+    value, result = e.data(unit), unit.outputs[0]
     offset = e.static(unit, 1)
     k = 0 if offset is None else int(offset.reshape(-1)[0])
     shape = e.shape(value)

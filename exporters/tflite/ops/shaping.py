@@ -12,8 +12,7 @@ from edgeq.plan.plan import Unit
 
 
 def _source(e: Emitter, unit: Unit) -> Stored:
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     return e.any(value, e.grid_for(unit, unit.outputs[0]))
 
 
@@ -25,8 +24,7 @@ def reshape(e: Emitter, unit: Unit) -> None:
 def transpose(e: Emitter, unit: Unit) -> None:
     """Transpose: the same bytes under permuted axes."""
     form = _source(e, unit)
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     shape = e.shape(value)
     permutation = e.attributes(unit).get("perm") or tuple(reversed(range(len(shape))))
     order = orders.transpose(form.order, shape, permutation)
@@ -39,8 +37,7 @@ def transpose(e: Emitter, unit: Unit) -> None:
 
 def identity(e: Emitter, unit: Unit) -> None:
     """Identity, Dropout: nothing, or a requantization if the plan gives another grid."""
-    value = e.argument(unit, 0)
-    assert value is not None
+    value = e.data(unit)
     e.define(unit.outputs[0], e.any(value, e.grid_for(unit, unit.outputs[0])))
 
 
@@ -64,7 +61,7 @@ def concat(e: Emitter, unit: Unit) -> None:
 
 def depth_to_space(e: Emitter, unit: Unit) -> None:
     """DepthToSpace -> DEPTH_TO_SPACE, whose depth is ordered as ONNX's DCR mode; SpaceToDepth likewise."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     block = int(e.attributes(unit)["blocksize"])
     last = orders.channels_last(4)
@@ -80,7 +77,7 @@ def depth_to_space(e: Emitter, unit: Unit) -> None:
 
 def _depth_to_space_crd(e: Emitter, unit: Unit, block: int) -> None:
     """PyTorch's pixel shuffle: N, (C b b), H, W -> N, C, (H b), (W b); written as one transpose of atoms."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     n, depth, height, width = e.shape(value)
     view = (n, depth // block**2, block, block, height, width)
@@ -93,7 +90,7 @@ def _depth_to_space_crd(e: Emitter, unit: Unit, block: int) -> None:
 
 def expand(e: Emitter, unit: Unit) -> None:
     """Expand -> BROADCAST_TO; Tile -> TILE."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     shape, out_shape = e.shape(value), e.shape(result)
     rank = len(out_shape)

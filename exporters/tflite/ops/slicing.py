@@ -14,7 +14,7 @@ from edgeq.plan.quantization import Quantization, per_tensor
 
 def slice_(e: Emitter, unit: Unit) -> None:
     """Slice -> SLICE; with steps along H and W alone a 1x1 depthwise convolution."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     shape, out_shape = e.shape(value), e.shape(result)
     starts, steps = _ranges(e, unit, shape)
@@ -72,7 +72,7 @@ def _strided(e: Emitter, unit: Unit, steps: Sequence[int], grid: Quantization | 
     kernel [1] gives the same codes to the last bit (its requantization is by exactly 1) and keeps the model in one
     piece; 16-bit codes take a 1x1 MAX_POOL_2D, which needs no 64-bit bias.
     """
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     source = read_map(e, unit, value, grid)
     step = (1, steps[2]) if len(steps) == 3 else (steps[2], steps[3])
     out_shape = e.shape(result)
@@ -99,7 +99,7 @@ def _strided(e: Emitter, unit: Unit, steps: Sequence[int], grid: Quantization | 
 
 def split(e: Emitter, unit: Unit) -> None:
     """Split -> SPLIT, or SPLIT_V for unequal parts."""
-    value = unit.inputs[0]
+    value = e.data(unit)
     grid = e.grid_for(unit, unit.outputs[0])
     permutation = e.axes(value, grid)
     axis = int(e.attributes(unit).get("axis", 0)) % len(permutation)
@@ -122,9 +122,8 @@ def split(e: Emitter, unit: Unit) -> None:
 
 def gather(e: Emitter, unit: Unit) -> None:
     """Gather -> GATHER; a single constant index is a SLICE."""
-    value, result = e.argument(unit, 0), unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     indices_name = e.argument(unit, 1)
-    assert value is not None
     assert indices_name is not None
     grid = e.grid_for(unit, result)
     shape, out_shape = e.shape(value), e.shape(result)
@@ -154,7 +153,7 @@ def gather(e: Emitter, unit: Unit) -> None:
 
 def pad(e: Emitter, unit: Unit) -> None:
     """Pad -> PAD (zeros), PADV2 (another constant) or MIRROR_PAD (reflect)."""
-    value, result = unit.inputs[0], unit.outputs[0]
+    value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     shape = e.shape(value)
     attributes = e.attributes(unit)
@@ -203,7 +202,7 @@ def _pad_by_index(
         e.writer.operator("GATHER", [source, e.indices("indices", index)], [target], option)
         source = target
     if not axes:
-        e.define(result, e.any(unit.inputs[0], grid))
+        e.define(result, e.any(e.data(unit), grid))
 
 
 def _amounts(e: Emitter, unit: Unit, rank: int) -> tuple[np.ndarray, float]:

@@ -63,7 +63,7 @@ def weights_of(e: Emitter, unit: Unit) -> Weights:
     if unit.integer:
         assert e.plan is not None
         bias = e.plan.biases[unit.name]
-        wide = e.grid(unit.inputs[0]).bits > 8
+        wide = e.grid(e.data(unit)).bits > 8
         return Weights(unit, array, grid, bias.codes.astype(np.int64 if wide else np.int32), bias.quantization)
     real = e.constant(unit.bias)
     if real is None:

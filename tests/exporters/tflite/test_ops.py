@@ -1,5 +1,6 @@
 """Every op family, float and integer, in LiteRT's default and reference kernels, against PyTorch."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from edgeq.exporters.tflite import audit, build
+from edgeq.plan.quantization import per_tensor
 
 from .single_op import DEFAULT, KERNELS, Case, codes, graph_of, integer_plan, real, run, samples, with_plan_constants
 
@@ -279,3 +281,23 @@ def test_an_average_that_no_kernel_computes_is_taken_in_float_and_said() -> None
     found = run(export, codes(plan, graph, inputs))["y0"]
     wanted = plan.activations["y0"].quantize(real(graph, inputs)["y0"])
     assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "conv 3x3 same", "depthwise", "gemm"])
+@pytest.mark.parametrize("exponent", [-7, -12, -20])
+def test_grids_that_kernels_cannot_compute_with_do_not_reach_them(name: str, exponent: int) -> None:
+    graph = graph_of(BOTH[name])
+    inputs = samples(graph)
+    plan = integer_plan(graph, inputs)
+    # An output scale far too small, as a value gets that hardly moved on the calibration samples.
+    small = per_tensor(float(plan.activations["y0"].scale) * 2.0**exponent, int(plan.activations["y0"].zero_point))
+    plan = replace(plan, activations={**plan.activations, "y0": small})
+    export = build(graph, plan)
+    feeds = codes(plan, graph, inputs)
+    dequantized = tuple(torch.from_numpy(plan.activations[k].dequantize(c.astype(np.int64))) for k, c in feeds.items())
+    wanted = small.quantize(real(with_plan_constants(graph, plan), dequantized)["y0"])
+    for kernels in KERNELS:
+        assert np.abs(run(export, feeds, kernels)["y0"].astype(int) - wanted).max() <= 1
+    in_float = [note for note in export.notes if "no integer kernel takes a ratio of scales" in note]
+    assert bool(in_float) == bool(audit(export.data, graph, plan).problems)
+    assert in_float or exponent > -20
