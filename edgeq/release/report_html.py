@@ -201,7 +201,7 @@ def _diagnosis(diagnosis: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return {
         "verdict": str(diagnosis.get("verdict", "not known")),
         "cause": str(diagnosis.get("cause", "")),
-        "remedy": remedy if isinstance(remedy, str) else "" if remedy is None else json.dumps(remedy),
+        "remedies": [remedy] if isinstance(remedy, str) else [str(command) for command in remedy or ()],
         "rows": rows,
         "repaired": isinstance(repaired, Mapping),
         "path": _path_chart(path) if isinstance(path, Mapping) else Markup(""),
