@@ -121,15 +121,12 @@ def _is_layer(graph: Graph, node: ir.Node) -> bool:
     assert array is not None
     assert weight is not None
     depthwise = array.shape[1] == 1 and array.shape[0] == _groups(node)
-    return len(weight.uses()) == 1 and (_groups(node) == 1 or depthwise)
+    return bool(len(weight.uses()) == 1 and (_groups(node) == 1 or depthwise))
 
 
 def _fits(graph: Graph, first: ir.Node, second: ir.Node) -> bool:
-    one, two = graph.constant(first.inputs[1]), graph.constant(second.inputs[1])
-    assert one is not None
-    assert two is not None
-    made = _outputs_first(first, one).shape[0]
-    return made == _inputs_first(second, two).shape[0]
+    made = _outputs_first(first, _array(graph, first.inputs[1])).shape[0]
+    return bool(made == _inputs_first(second, _array(graph, second.inputs[1])).shape[0])
 
 
 def _only_reader(node: ir.Node) -> ir.Node | None:
