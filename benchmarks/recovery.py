@@ -27,6 +27,7 @@ from recovery_cases import CASES, MODELS, Case, Data
 from torch.nn import functional
 
 from edgeq.calibration.methods import method
+from edgeq.calibration.nearest import nearest
 from edgeq.calibration.observers import MinMax, Mse
 from edgeq.calibration.ranges import observe
 from edgeq.exporters.onnx import export
@@ -160,8 +161,9 @@ def control(
 ) -> dict[str, float]:
     """Float training on labels for as many steps, then the same method: what the quantized gradient is worth."""
     calibration = data.train[0][:512]
-    plan = start(graph, skeleton, calibration, "nearest")
-    simulation = Simulation(graph, plan).enable(weights=False, activations=False)
+    # The plan only carries the latent weights: with all quantization off this is the float model, its biases kept.
+    ranges = observe(to_torch(graph), [(calibration,)], skeleton)
+    simulation = Simulation(graph, nearest(graph, skeleton, ranges)).enable(weights=False, activations=False)
     parameters = [q.latent for q in simulation.weights.values()]
     rates = [0.002 * weight_unit(q) for q in simulation.weights.values()]
     groups = [{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)]

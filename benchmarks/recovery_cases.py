@@ -85,7 +85,7 @@ def _keywords() -> Data:
     # The set repeats some recordings: each content is drawn once, so that no two parts share one.
     _, distinct = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
     order = np.random.default_rng(0).permutation(np.sort(distinct))
-    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [400, 500]))
+    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [400, 600]))
     both = torch.from_numpy(x), torch.from_numpy(y)
     return Data((both[0][train], both[1][train]), both[0][held_out], (both[0][test], both[1][test]))
 
@@ -125,8 +125,8 @@ CASES: Mapping[str, Case] = {
     "resnet20-w3a3": Case("resnet20", Bits(3, 3), 600),
     "resnet20-w2a2": Case("resnet20", Bits(2, 2), 800),
     "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
-    "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 200),
-    "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 300),
+    "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
+    "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
     "stories260k-w3": Case("stories260k", Bits(3, None), 100, ends=None),
     "stories260k-w2": Case("stories260k", Bits(2, None), 150, ends=None),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import stats
 
 from edgeq.basin.divergence import Divergence
 from edgeq.errors import DataError
@@ -13,8 +14,8 @@ from edgeq.recovery.logits import Outputs
 from edgeq.recovery.samples import Inputs
 from edgeq.recovery.teacher import Teacher
 
-#: One-sided confidence that the recovered plan is better, by the paired differences of the held-out samples.
-_Z = 1.645
+#: How probable the gains may be if the recovered plan were no better.
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +95,7 @@ def why_not_kept(before: Scores, after: Scores) -> str:
     gain = before.divergence - after.divergence
     if not np.isfinite(after.divergence).all():
         return "the recovered model gives outputs that are not finite on held-out samples"
-    error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
-    if not float(gain.mean()) > _Z * error:
+    if not (float(gain.mean()) > 0 and _improbable_by_chance(gain)):
         return (
             f"held-out samples do not show that it is better: divergence {before.mean:.4g} before, "
             f"{after.mean:.4g} after, {len(gain)} samples"
@@ -103,3 +103,8 @@ def why_not_kept(before: Scores, after: Scores) -> str:
     if before.correct is not None and after.correct is not None and after.correct < before.correct:
         return f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {len(gain)}"
     return ""
+
+
+def _improbable_by_chance(gain: npt.NDArray[np.float64]) -> bool:
+    """Whether gains lean to the positive: Wilcoxon's signed-rank test, since divergences have heavy tails."""
+    return bool((gain != 0).any()) and float(stats.wilcoxon(gain, alternative="greater").pvalue) <= _LEVEL

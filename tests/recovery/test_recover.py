@@ -97,11 +97,14 @@ def test_labels_and_noise_can_veto_a_gain() -> None:
     def scores(values: list[float], correct: int | None) -> Scores:
         return Scores(np.array(values), 1.0, correct)
 
-    before = scores([1.0, 1.1, 0.9, 1.0], 3)
-    assert why_not_kept(before, scores([0.1, 0.2, 0.1, 0.2], 3)) == ""
-    assert "labels" in why_not_kept(before, scores([0.1, 0.2, 0.1, 0.2], 2))
-    assert "do not show" in why_not_kept(before, scores([0.0, 3.0, 0.0, 0.9], 4))
-    assert "not finite" in why_not_kept(before, scores([0.1, float("nan"), 0.1, 0.1], 4))
+    before = scores([1.0, 1.1, 0.9, 1.0, 1.2, 0.8], 3)
+    assert why_not_kept(before, scores([0.1, 0.2, 0.15, 0.25, 0.3, 0.05], 3)) == ""
+    assert "labels" in why_not_kept(before, scores([0.1, 0.2, 0.15, 0.25, 0.3, 0.05], 2))
+    # Better on average, by one sample; better in most, worse on average; the same.
+    assert "do not show" in why_not_kept(before, scores([1.1, 1.2, 1.0, 0.0, 1.3, 0.7], 4))
+    assert "do not show" in why_not_kept(before, scores([0.9, 1.0, 0.8, 0.9, 1.1, 9.0], 4))
+    assert "do not show" in why_not_kept(before, before)
+    assert "not finite" in why_not_kept(before, scores([0.1, float("nan"), 0.1, 0.1, 0.1, 0.1], 4))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_start_is_kept() -> None:
