@@ -17,7 +17,7 @@ from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, file_for, write_files
 from edgeq.pipeline.diagnosis import diagnose_plan
-from edgeq.pipeline.inputs import Model, Sets, open_model, open_profiles, open_sets, request
+from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
 from edgeq.pipeline.recovery import recover_plan
@@ -72,6 +72,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     model = open_model(options)
     profiles = open_profiles(options)
     skeleton = decide(model.graph, request(options, profiles))
+    linted = check_devices(skeleton, profiles)
     reporter.finish(_told_model(model))
     reporter.start("data")
     sets = open_sets(options, model.graph)
@@ -90,12 +91,13 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
     files, notes = write_files(options, model, plan, profiles)
+    notes = (*linted, *notes)
     reporter.finish(
         ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
     release = replace(release, recovery=recovery)
-    judgement = gate(release, options.budgets)
+    judgement = gate(release, options.budgets, device_budgets=_device_budgets(profiles))
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
     if wanted and sets.probe is not None and not sets.probe.whole:
@@ -232,6 +234,17 @@ def _deliveries(file: File, plan: Plan, model: Model) -> list[Delivery]:
     if not audit.problems:
         rows.append(Delivery(file.name, "codes, scales, zero points and axes", "the plan's", "the plan's", True))
     return rows
+
+
+def _device_budgets(profiles: tuple[Profile, ...]) -> dict[str, dict[str, float]]:
+    """The limits that the profiles themselves state."""
+    names = ("size_bytes", "memory_bytes", "latency_ms")
+    stated = {p.name: {key: getattr(p.budgets, key) for key in names} for p in profiles}
+    return {
+        profile: limits
+        for profile, all_limits in stated.items()
+        if (limits := {key: float(value) for key, value in all_limits.items() if value is not None})
+    }
 
 
 def _blamed(layers: tuple[Layer, ...], diagnosis: Mapping[str, Any]) -> tuple[Layer, ...]:

@@ -1,7 +1,7 @@
 """The first stages: the model as a graph, the devices it is for, and its samples in sets that are kept apart."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,12 +12,15 @@ from edgeq.calibration.data import Batch, Dataset, open_dataset
 from edgeq.calibration.specs import input_specs
 from edgeq.calibration.split import refuse_overlap, split
 from edgeq.devices import Profile, load_profile
+from edgeq.devices.lint import lint
 from edgeq.errors import DataError, PlanError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.sources import load_model
 from edgeq.pipeline.options import Options
+from edgeq.plan.bits import Bits
+from edgeq.plan.plan import Skeleton
 from edgeq.plan.rules import Request
 
 _PROBE = 512
@@ -114,22 +117,36 @@ def open_profiles(options: Options) -> tuple[Profile, ...]:
 
 
 def request(options: Options, profiles: tuple[Profile, ...]) -> Request:
-    """What options and devices together ask of the plan: the strictest of all.
-
-    Raises:
-        PlanError: a device does not run the asked number format.
-    """
-    for profile in profiles:
-        asked = str(options.bits)
-        if profile.bits and asked not in profile.bits and not _stored_as_int8(options, profile):
-            raise PlanError(f"device {profile.name} does not run {asked}; it runs {', '.join(profile.bits)}")
+    """What options and devices together ask of the plan: the strictest of all."""
     per_channel = all(profile.granularity == "per-channel" for profile in profiles)
     return Request(options.bits, options.overrides, per_channel)
 
 
-def _stored_as_int8(options: Options, profile: Profile) -> bool:
+def check_devices(skeleton: Skeleton, profiles: tuple[Profile, ...]) -> tuple[str, ...]:
+    """What the devices would not run as hoped, one sentence a device; before any work is done.
+
+    Raises:
+        PlanError: a device would not run the files at all.
+    """
+    stored = replace(skeleton, bits={unit: _stored(bits) for unit, bits in skeleton.bits.items()})
+    notes = []
+    for profile in profiles:
+        findings = lint(profile, stored)
+        errors = [finding.message for finding in findings if finding.level == "error" and not finding.unit]
+        if errors:
+            raise PlanError(errors[0])
+        messages = [finding.message for finding in findings]
+        if messages:
+            more = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""
+            notes.append(f"{messages[0]}{more}")
+    return tuple(dict.fromkeys(notes))
+
+
+def _stored(bits: Bits) -> Bits:
     # Codes of fewer bits are stored as int8 on the coarser grid, which every int8 device runs.
-    return options.bits.activations in (4, 8) and "w8a8" in profile.bits
+    if bits.weights is None or bits.activations is None or bits.activations > 8:
+        return bits
+    return Bits(8, 8)
 
 
 def open_sets(options: Options, graph: Graph) -> Sets:
