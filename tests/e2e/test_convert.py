@@ -1,0 +1,114 @@
+"""``edgeq convert`` and ``edgeq demo`` as scripts use them: streams, JSON, sources of models and samples."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from edgeq.cli import COMMANDS
+
+from .conftest import Project, Run
+from .test_bad_input import _FACTORY
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_json_is_one_object_and_nothing_else(edgeq: Run, project: Project) -> None:
+    result = edgeq(*project.arguments(), "--json")
+    assert result.code in (0, 3)
+    assert result.err == ""
+    report = json.loads(result.out)
+    assert report == json.loads((project.output / "report.json").read_text())
+    assert report["outcome"] in ("pass", "inconclusive")
+    assert set(report["devices"]) == {"cpu-onnxruntime", "cpu-litert"}
+    assert all(device["parity"]["unequal"] == 0 for device in report["devices"].values())
+
+
+def test_progress_goes_to_standard_error_and_the_table_to_standard_output(edgeq: Run, project: Project) -> None:
+    arguments = [argument for argument in project.arguments() if argument != "--quiet"]
+    result = edgeq(*arguments)
+    for stage in ("load", "data", "calibrate", "quantize", "export", "validate cpu-onnxruntime", "validate cpu-litert"):
+        assert any(line.startswith(stage) for line in result.err.splitlines()), stage
+    assert "quantized, on target" in result.out
+    assert "calibrate" not in result.out
+    assert str(project.output) in result.out.splitlines()[-1]
+
+
+def test_what_was_reported_can_be_run_by_anybody(edgeq: Run, project: Project) -> None:
+    assert edgeq(*project.arguments()).code in (0, 3)
+    with np.load(project.evaluation) as stored:
+        x, y = stored["x"], stored["y"]
+    session = onnxruntime.InferenceSession(project.output / "model.onnx", providers=["CPUExecutionProvider"])
+    accuracy = float((session.run(None, {"x": x})[0].argmax(1) == y).mean())
+    report = json.loads((project.output / "report.json").read_text())
+    assert report["devices"]["cpu-onnxruntime"]["metric"]["deployed"] == pytest.approx(accuracy)
+
+
+def test_a_factory_its_weights_and_samples_of_a_function(
+    edgeq: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.folder / "small_model.py").write_text(
+        _FACTORY + "\nimport numpy as np\n\ndef batches():\n    rng = np.random.default_rng(0)\n"
+        "    for _ in range(4):\n        yield rng.normal(size=(16, 3, 8, 8)).astype(np.float32)\n"
+    )
+    monkeypatch.chdir(project.folder)
+    state = {"conv.weight": torch.randn(8, 3, 3, 3), "conv.bias": torch.randn(8)}
+    torch.save(state | {"head.weight": torch.randn(4, 8), "head.bias": torch.randn(4)}, "weights.pt")
+    arguments = project.arguments(model="small_model:Small", data="small_model:batches", evaluation=None)
+    result = edgeq(*arguments, "--input-shape", "1,3,8,8", "--weights", "weights.pt", "--json")
+    assert result.code in (0, 3), result.err
+    report = json.loads(result.out)
+    # Without labels quality is agreement with the float model.
+    assert report["devices"]["cpu-litert"]["metric"]["name"] == "agreement"
+    text = (project.output / "model.onnx").read_bytes() + (project.output / "report.json").read_bytes()
+    assert str(project.folder).encode() not in text
+
+
+def test_one_device_only(edgeq: Run, project: Project) -> None:
+    result = edgeq(*project.arguments(), "--device", "cpu-litert", "--json")
+    report = json.loads(result.out)
+    assert set(report["devices"]) == {"cpu-litert"}
+    assert (project.output / "model.tflite").is_file()
+
+
+def test_the_same_command_gives_the_same_files(edgeq: Run, project: Project) -> None:
+    first, second = project.folder / "a" / "release", project.folder / "b" / "release"
+    for output in (first, second):
+        assert edgeq(*project.arguments(output=output)).code in (0, 3)
+    for name in ("model.onnx", "model.tflite", "report.json", "junit.xml", "summary.md"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_layer_left_in_float_is_in_the_report(edgeq: Run, project: Project) -> None:
+    result = edgeq(*project.arguments(), "--float", "head", "--json")
+    report = json.loads(result.out)
+    reasons = {layer["name"]: layer["reason"] for layer in report["layers"]}
+    assert reasons["head"] == "left in float as asked"
+    assert all(0 < device["integer_mac_share"] < 1 for device in report["devices"].values())
+
+
+def test_the_demo(edgeq: Run, tmp_path: Path) -> None:
+    result = edgeq("demo", "-o", tmp_path / "demo-release", "--json")
+    report = json.loads(result.out)
+    assert result.code == 0, result.out
+    assert report["outcome"] == "pass"
+    for device in report["devices"].values():
+        assert device["parity"]["unequal"] == 0
+        assert device["integer_mac_share"] == 1.0
+        assert device["metric"]["deployed"] > 0.95
+
+
+def test_the_version(edgeq: Run) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert edgeq("--version").out == f"edgeq {declared}\n"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if (ROOT / "edgeq" / "cli" / f"{c}.py").is_file()])
+def test_every_command_explains_itself(edgeq: Run, command: str) -> None:
+    result = edgeq(command, "--help")
+    assert result.code == 0
+    assert result.out.startswith("Usage: edgeq")
