@@ -2,9 +2,9 @@
 
     python benchmarks/against_quantize_static.py     # writes benchmarks/results/against_quantize_static.md
 
-Latency: edgeq's integer ONNX against theirs (uint8 activations, int8 weights per channel, min-max, preprocessed as they
-ask), pairs in turn in fresh processes, one thread. Wall time: each in a fresh process with 512 calibration images, three
-times in turn; edgeq's includes evaluation on both runtimes and everything it writes.
+Latency: edgeq's integer ONNX against theirs (uint8 activations, int8 weights per channel, min-max, preprocessed as
+they ask), pairs in turn in fresh processes, one thread. Wall time: each in a fresh process with 512 calibration
+images, three times in turn; edgeq's includes evaluation on both runtimes and everything it writes.
 """
 
 import statistics
@@ -46,7 +46,10 @@ def timed(command: list[str]) -> float:
 
 def main() -> None:
     """Measure and write the table."""
-    lines = ["| model | figure | edgeq | onnxruntime quantize_static | ratio (95 % interval) |", "|---|---|---|---|---|"]
+    lines = [
+        "| model | figure | edgeq | onnxruntime quantize_static | ratio (95 % interval) |",
+        "|---|---|---|---|---|",
+    ]
     for case in CASES[:1] if "--all" not in sys.argv else CASES:
         with tempfile.TemporaryDirectory() as name:
             lines += compare(case, Path(name))
@@ -62,7 +65,17 @@ def compare(case: Case, folder: Path) -> list[str]:
     peer = [sys.executable, "-c", _PEER, str(case.model), str(data), str(folder / "p.onnx"), str(folder / "peer.onnx")]
     walls: dict[str, list[float]] = {"edgeq": [], "peer": []}
     for attempt in range(3):
-        ours = [sys.executable, "-m", "edgeq", "convert", str(case.model), "--data", str(data), "--eval", str(evaluation)]
+        ours = [
+            sys.executable,
+            "-m",
+            "edgeq",
+            "convert",
+            str(case.model),
+            "--data",
+            str(data),
+            "--eval",
+            str(evaluation),
+        ]
         ours += ["--eval-samples", "1000", "--json", "-o", str(folder / f"release{attempt}")]
         walls["peer"].append(timed(peer))
         walls["edgeq"].append(timed(ours))

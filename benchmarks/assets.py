@@ -4,7 +4,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,37 +27,89 @@ def loader() -> ModuleType:
     return module
 
 
-Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model with samples to calibrate (without labels) and to evaluate, kept apart."""
+    """A model with samples to calibrate and to evaluate, kept apart.
+
+    Attributes:
+        name: of the row.
+        model: the file, or module:factory.
+        data: (calibration, evaluation) arrays, by input name or x and y.
+        options: further options of the pipeline.
+    """
 
     name: str
-    model: Path
+    model: Path | str
     data: Callable[[], tuple[Arrays, Arrays]]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def _cifar() -> tuple[Arrays, Arrays]:
     load = loader()
-    return load.cifar10("train_20k"), load.cifar10("test")
+    (xc, yc), (x, y) = load.cifar10("train_20k"), load.cifar10("test")
+    return {"x": xc, "y": yc}, {"x": x, "y": y}
 
 
-def _split(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], calibration: int) -> tuple[Arrays, Arrays]:
+def _split(arrays: Arrays, calibration: int) -> tuple[Arrays, Arrays]:
     # The keyword set repeats some recordings: each content is drawn once, so that no two sets share one.
+    x = arrays["x"]
     _, distinct = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
     order = np.random.default_rng(0).permutation(np.sort(distinct))
     first, rest = np.sort(order[:calibration]), np.sort(order[calibration:])
-    return (x[first], y[first]), (x[rest], y[rest])
+    return {key: array[first] for key, array in arrays.items()}, {key: array[rest] for key, array in arrays.items()}
 
 
 def _imagenet() -> tuple[Arrays, Arrays]:
-    return _split(*loader().imagenet_sample(), 200)
+    x, y = loader().imagenet_sample()
+    return _split({"x": x, "y": y}, 200)
 
 
 def _keywords() -> tuple[Arrays, Arrays]:
-    return _split(*loader().keywords(), 300)
+    x, y = loader().keywords()
+    return _split({"x": x, "y": y}, 300)
+
+
+def _noise() -> tuple[Arrays, Arrays]:
+    return _split({"x": np.random.default_rng(0).normal(size=(800, 640)).astype(np.float32)}, 400)
+
+
+def _faces() -> tuple[Arrays, Arrays]:
+    """Images of the ImageNet sample at 320 x 240, as the detector takes them; one whole input each."""
+    from PIL import Image
+
+    files = sorted((FOLDER / "imagenet_sample224").glob("*.jpg"))[::8]
+    pixels = np.stack([np.asarray(Image.open(f).convert("RGB").resize((320, 240))) for f in files])
+    x = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)[:, None]
+    return _split({"x": np.ascontiguousarray(x)}, 64)
+
+
+def _speech() -> tuple[Arrays, Arrays]:
+    """Frames of speech with the recurrent state that the float model had reached, one whole input each."""
+    import onnxruntime
+
+    path = FOLDER / "silero_vad" / "silero_vad_16k_op15.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    audio, _ = loader().speech_frames()
+    state, context = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32)
+    frames, states = [], []
+    for start in range(0, 1000 * 512, 512):
+        frames.append(np.concatenate([context, audio[start : start + 512]])[None])
+        states.append(state)
+        context = frames[-1][0, -64:]
+        _, state = session.run(None, {"input": frames[-1], "state": state, "sr": np.array(16000)})
+    halves = [{"input": np.stack(frames[part]), "state": np.stack(states[part])} for part in _HALVES]
+    return halves[0], halves[1]
+
+
+_HALVES = (slice(0, 400), slice(400, None))
+
+
+def _stories() -> tuple[Arrays, Arrays]:
+    tokens = np.stack([s for s in loader().stories(300, 129)[0] if len(s) == 129])
+    return {"x": tokens[:120, :-1]}, {"x": tokens[120:180, :-1], "y": tokens[120:180, 1:]}
 
 
 CASES: tuple[Case, ...] = (
@@ -66,12 +118,35 @@ CASES: tuple[Case, ...] = (
     Case("efficientnet_lite0", FOLDER / "efficientnet_lite0" / "efficientnet_lite0.onnx", _imagenet),
     Case("kws_dscnn", FOLDER / "kws_dscnn" / "kws_dscnn.onnx", _keywords),
 )
+#: Without labels, or with inputs that need a word: the first four are those that most benchmarks take.
+MORE_CASES: tuple[Case, ...] = (
+    Case("ad_autoencoder", FOLDER / "ad_autoencoder" / "ad_autoencoder.onnx", _noise, {"metric": "mse"}),
+    Case("ultraface", FOLDER / "ultraface" / "version-RFB-320.onnx", _faces, {"samples": 64}),
+    Case(
+        "silero_vad",
+        FOLDER / "silero_vad" / "silero_vad_16k_op15.onnx",
+        _speech,
+        {"shapes": {"input": (1, 576), "state": (2, 1, 128)}, "constants": {"sr": 16000}, "samples": 256},
+    ),
+    Case(
+        "stories260k",
+        "model:build",
+        _stories,
+        {
+            "weights": FOLDER / "stories260k" / "stories260K.pt",
+            "input_shapes": ((1, 128),),
+            "input_types": ("int64",),
+            "metric": "perplexity",
+            "samples": 64,
+        },
+    ),
+)
 
 
 def write_samples(case: Case, folder: Path) -> tuple[Path, Path]:
     """The case's samples as ``calibration.npz`` and ``evaluation.npz`` in a folder."""
-    calibration, evaluation = case.data()
+    parts = case.data()
     paths = folder / f"{case.name}-calibration.npz", folder / f"{case.name}-evaluation.npz"
-    for path, (x, y) in zip(paths, (calibration, evaluation), strict=True):
-        np.savez(path, x=x, y=y)
+    for path, arrays in zip(paths, parts, strict=True):
+        np.savez(path, **arrays)  # type: ignore[arg-type]
     return paths

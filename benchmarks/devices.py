@@ -138,7 +138,8 @@ def cases(wanted: list[str]) -> Iterator[tuple[str, Path, Array, Array, Array | 
     """(name, model, calibration samples, evaluation samples, labels)."""
     for case in CASES:
         if not wanted or case.name in wanted:
-            (calibration, _), (x, y) = case.data()
+            given, held_out = case.data()
+            calibration, x, y = given["x"], held_out["x"], held_out["y"]
             yield case.name, case.model, calibration[:_CALIBRATION], x, y
     if not wanted or "ultraface" in wanted:
         calibration, x = faces()

@@ -1,6 +1,8 @@
 """Every model through ``edgeq convert``: float on target, simulated and deployed accuracy, agreement, parity, latency.
 
-    python benchmarks/models.py [MODEL ...]     # writes benchmarks/results/models.md
+    python benchmarks/models.py [--all] [MODEL ...]     # all cases: writes benchmarks/results/models.md
+
+``perplexity`` is shown as the mean negative log-likelihood of a token.
 """
 
 import sys
@@ -12,22 +14,28 @@ from edgeq.pipeline import Conversion, convert
 from edgeq.pipeline.options import Options
 
 sys.path.insert(0, str(Path(__file__).parent))
-from assets import CASES, write_samples
+from assets import CASES, FOLDER, MORE_CASES, write_samples
 
 RESULTS = Path(__file__).parent / "results"
 _HEADER = (
-    "| model | device | float on target | simulated | deployed | agreement of simulated and deployed | outputs unequal "
-    "| integer MACs | latency ratio to float (95 % interval) | outcome |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| model | device | metric | float on target | simulated | deployed | decisions simulated = deployed "
+    "| outputs unequal | integer MACs | latency ratio to float (95 % interval) | gate |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(name: str, result: Conversion, m: Measurement) -> str:
     """One line of the table."""
     latency = m.latency
-    ratio = "" if latency is None else f"{latency.ratio.estimate:.3f} ({latency.ratio.low:.3f}-{latency.ratio.high:.3f})"
+    ratio = (
+        "" if latency is None else f"{latency.ratio.estimate:.3f} ({latency.ratio.low:.3f}-{latency.ratio.high:.3f})"
+    )
     same = m.parity.decisions_agree
+    values = (m.float_on_target, m.simulated, m.deployed)
+    share = m.deployed.metric in ("top1", "agreement")
+    shown = " | ".join(f"{v.value:.2%}" if share else f"{v.value:.5g}" for v in values)
     return (
-        f"| {name} | {m.device.profile} | {m.float_on_target.value:.2%} | {m.simulated.value:.2%} | {m.deployed.value:.2%} "
+        f"| {name} | {m.device.profile} | {m.deployed.metric} | {shown} "
         f"| {'' if same is None else f'{same:.2%}'} | {m.parity.unequal:,} of {m.parity.compared:,} "
         f"| {m.integer_mac_share:.1%} | {ratio} | {result.judgement.outcome.value} |"
     )
@@ -35,13 +43,15 @@ def row(name: str, result: Conversion, m: Measurement) -> str:
 
 def main(wanted: list[str]) -> None:
     """Convert each case and write the table."""
+    cases = (*CASES, *MORE_CASES) if "--all" in wanted else CASES
+    names = [name for name in wanted if not name.startswith("-")]
     lines = [_HEADER]
-    for case in CASES:
-        if wanted and case.name not in wanted:
-            continue
+    sys.path.insert(0, str(FOLDER / "stories260k"))
+    for case in (case for case in cases if not names or case.name in names):
         with tempfile.TemporaryDirectory() as folder:
             calibration, evaluation = write_samples(case, Path(folder))
-            options = Options(str(case.model), str(calibration), Path(folder) / "release", evaluation=str(evaluation))
+            release = Path(folder) / "release"
+            options = Options(str(case.model), str(calibration), release, evaluation=str(evaluation), **case.options)
             result = convert(options)
         for measurement in result.release.measurements:
             lines.append(row(case.name, result, measurement))
@@ -50,7 +60,8 @@ def main(wanted: list[str]) -> None:
             if check.outcome.value != "pass":
                 print(f"  {check.outcome.value} {check.name} {check.device}: {check.reason}", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "models.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not names:
+        (RESULTS / "models.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
