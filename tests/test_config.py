@@ -74,7 +74,7 @@ def test_edgeq_toml_goes_before_pyproject_and_neither_is_no_project(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[convert]\nmodel = 'm'\nsampels = 3", "edgeq.toml line 3: 'sampels' is not known in [convert]; did you mean 's"),
+        ("[convert]\nmodel = 'm'\nsampels = 3", "edgeq.toml line 3: 'sampels' is not known in [convert]; did you mean"),
         ("[convert]\n\nsamples = 'many'", "line 3: samples = 'many' is not a whole number"),
         ("[convert]\nsamples = true", "line 2: samples = True is not a whole number"),
         ("[convert]\ndiagnose = 1", "line 2: diagnose = 1 is not true or false"),

@@ -99,11 +99,11 @@ def release(*measurements: Measurement, **changes: Any) -> Release:
     return replace(base, **changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_measurement() -> Callable[..., Measurement]:
     return measurement
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_release() -> Callable[..., Release]:
     return release

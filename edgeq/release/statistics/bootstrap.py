@@ -50,7 +50,7 @@ class MeanDifference:
         """BCa interval, nowhere narrower than Student's t interval."""
         alpha = (1 - level) / 2
         spread = float(self.differences.std(ddof=1))
-        if spread == 0:
+        if np.ptp(self.differences) == 0:
             return self.value, self.value
         t = float(stats.t.ppf(1 - alpha, self.differences.size - 1)) * spread / self.differences.size**0.5
         low, high = (float(np.quantile(self.means, self._adjusted(level))) for level in (alpha, 1 - alpha))
@@ -72,7 +72,7 @@ class MeanDifference:
     def _p_value(self, limit: float) -> float:
         size = self.differences.size
         spread = float(self.differences.std(ddof=1))
-        if spread == 0:
+        if np.ptp(self.differences) == 0:
             return 0.0 if self.value < limit else 1.0
         student = float(stats.t.cdf((self.value - limit) / (spread / size**0.5), size - 1))
         below = (np.searchsorted(self.means, limit) + 0.5) / (self.means.size + 1)
