@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 AXES = ("calibration", "exporters", "devices")
 #: What an axis may import besides itself: true of every model, method, format and device.
 SHARED = ("graph", "plan", "simulate", "errors", "measurement")
-#: What knows all axes. The demonstration's training script is an entry of its own, run by hand.
-TOP = ("edgeq.pipeline", "edgeq.cli", "edgeq.__main__", "edgeq.demo.train")
+#: What knows all axes: the pipeline and its two faces, the command line and the Python functions of the same names.
+#: The demonstration's training script is an entry of its own, run by hand.
+TOP = ("edgeq.pipeline", "edgeq.cli", "edgeq.api", "edgeq.__main__", "edgeq.demo.train")
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "ai_edge_litert", "numpy", "scipy", "matplotlib")
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
