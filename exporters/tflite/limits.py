@@ -16,6 +16,7 @@ import numpy as np
 from edgeq.plan.plan import Plan, Unit
 
 LARGEST_RATIO = 2.0**8
+LARGEST_SPREAD = 2.0**20
 LARGEST_SOFTMAX_SCALE = 2.0**20
 
 
@@ -41,4 +42,9 @@ def _ratios(plan: Plan, unit: Unit) -> Iterator[float]:
             for v in unit.inputs
         ]
         output = float(plan.activations[unit.outputs[0]].scale)
-        yield from [scales[0] * scales[-1] / output] if unit.op == "Mul" else [scale / output for scale in scales]
+        if unit.op == "Mul":
+            yield scales[0] * scales[-1] / output
+            return
+        yield max(scales) / output
+        # Beyond that nothing of the finer operand is left, and the process may abort.
+        yield max(scales) / min(scales) / LARGEST_SPREAD * LARGEST_RATIO

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ai_edge_litert import interpreter as litert
 
 from edgeq.errors import PlanError, UnsupportedOpError
@@ -231,3 +232,19 @@ def test_an_op_without_tflite_form_is_named() -> None:
     graph = net.graph(net.add("Det", "x0"))
     with pytest.raises(UnsupportedOpError, match=r"does not write Det \(node 'n0'\)"):
         export(graph, None)
+
+
+def test_an_attention_mask_of_the_most_negative_number_does_not_abort_the_process() -> None:
+    net = Net((1, 6, 6), (1, 6, 6))
+    graph = net.graph(net.add("Softmax", net.add("Add", "x0", "x1"), axis=-1))
+    scores = samples(graph)[0]
+    mask = torch.triu(torch.full((1, 6, 6), torch.finfo(torch.float32).min), 1)
+    plan = integer_plan(graph, (scores, mask))
+    written = build(graph, plan)
+    assert [note.split(" is computed")[0] for note in written.notes] == ["Add 'n0'", "Softmax 'n1'"]
+    assert audit(written.data, graph, plan).problems
+    raw = run(written, codes(plan, graph, (scores, mask)))["v1"]
+    found = plan.activations["v1"].dequantize(raw.astype(np.int64))
+    expected = real(graph, (scores, mask))["v1"]
+    # The scores lost less than a step of their 8 bits; probabilities move by about as much.
+    np.testing.assert_allclose(found, expected, atol=0.02)
