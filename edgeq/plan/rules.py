@@ -18,6 +18,7 @@ from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization
 from edgeq.plan.units import group
 
+_HUGE = 1e9
 _SMALLEST_FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
 
 
@@ -126,11 +127,19 @@ def _why_float_form(graph: Graph, unit: Unit) -> str:
         fill = graph.constant(node.inputs[2])
         if fill is None or float(np.asarray(fill).reshape(())) != 0.0:
             return "only padding with zero has an integer kernel"
+    if unit.op in ELEMENTWISE and any(_is_mask(graph, value) for value in unit.inputs):
+        return "adds a mask of huge numbers, beside which all others would round to one code"
     if unit.op == "Clip" and unit.clamp is None:
         return "the bounds of Clip are computed"
     if unit.op == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
         return "cubic resizing has no integer kernel"
     return ""
+
+
+def _is_mask(graph: Graph, value: str) -> bool:
+    """Whether a constant operand holds infinity, or the -3.4e38 that stands for it in attention masks."""
+    array = graph.constant(value)
+    return array is not None and array.size > 0 and bool((~(np.abs(array) < _HUGE)).any())
 
 
 def _is_float(graph: Graph, value_name: str) -> bool:

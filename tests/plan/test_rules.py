@@ -210,3 +210,11 @@ def test_a_value_without_a_clamp_frees_its_group() -> None:
 def test_the_widest_reader_decides_an_activations_bits() -> None:
     skeleton, _ = decided(graph_of(TWO, W), overrides=[("head.*", Bits(8, 16))])
     assert [skeleton.activation_bits(value) for value in ("x", "r", "y")] == [8, 16, 16]
+
+
+@pytest.mark.parametrize("huge", [-np.inf, np.finfo(np.float32).min])
+def test_an_attention_mask_stays_float(huge: float) -> None:
+    mask = np.where(np.arange(4).reshape(1, 4, 1, 1) > 1, huge, 0).astype(np.float32)
+    _, found = decided(graph_of([CONV, n("Add", "c mask")], W | {"mask": mask}))
+    assert not found["Add_y"].integer
+    assert "mask" in found["Add_y"].reason
