@@ -1,6 +1,6 @@
 """Cases: what the diagnostic says of a candidate, beside what then really happened. One line of JSON for each case.
 
-    python benchmarks/diagnostic/cases.py [--models a,b] [--out FILE] [--cache DIR]
+    python benchmarks/diagnostic/cases.py [--models a,b] [--only EXPRESSION] [--out FILE] [--cache DIR]
 
 A case is a model x bits x granularity x method. For each: the readings as given and after the repair, the probe, the
 usual measures (SQNR, weight error, cosine of layer outputs, Hessian trace x error); and the truth on labelled test
@@ -11,6 +11,7 @@ computed again.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -223,13 +224,14 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(SPLIT))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cases.jsonl")
     parser.add_argument("--cache", type=Path, default=Path(__file__).parents[2] / "build" / "diagnostic")
+    parser.add_argument("--only", default="", help="settings that match this expression, e.g. '^w[234]/'")
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.parent.mkdir(exist_ok=True)
     done = {f"{r['model']}/{r['setting']['bits']}/{r['setting']['granularity']}/{r['setting']['method']}"
             for r in map(json.loads, given.out.read_text().splitlines())} if given.out.exists() else set()  # fmt: skip
     for name in given.models.split(","):
-        left = [s for s in settings(name) if f"{name}/{s.key}" not in done]
+        left = [s for s in settings(name) if f"{name}/{s.key}" not in done and re.search(given.only, s.key)]
         bench = Bench(subject(name, given.cache)) if left else None
         for setting in left:
             assert bench is not None

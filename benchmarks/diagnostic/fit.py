@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from edgeq.basin.verdict import Facts, Thresholds, Trials, decide, is_inside
+from edgeq.basin.verdict import Facts, Thresholds, Trials, decide, is_inside, rounding_cures, training_cures
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = ("inside", "slope", "exit", "far")
@@ -36,14 +36,11 @@ Rule = Callable[[Row], str]
 def truth(row: Row) -> str:
     """What the case really was."""
     t = row["truth"]
-    lost = t["float"] - t["raw"]
-    if lost <= 0.01:
+    if t["float"] - t["raw"] <= 0.01:
         return "inside"
-
-    def repaired(remedy: str) -> bool:
-        return bool(t["float"] - t[remedy] <= max(0.01, 0.1 * lost))
-
-    return "slope" if repaired("rounding") or repaired("repaired") else "exit" if repaired("qat") else "far"
+    if repaired(row, "rounding", "repaired"):
+        return "slope"
+    return "exit" if repaired(row, "qat") else "far"
 
 
 def facts(reading: Row, chance: float) -> Facts:
@@ -83,30 +80,55 @@ def fit_inside(rows: Sequence[Row]) -> Thresholds:
     return chosen
 
 
+def repaired(row: Row, *remedies: str) -> bool:
+    """Whether one of the remedies repaired the case."""
+    t = row["truth"]
+    limit = max(0.01, 0.1 * (t["float"] - t["raw"]))
+    return any(bool(t["float"] - t[remedy] <= limit) for remedy in remedies)
+
+
+def states(row: Row) -> tuple[Facts, Facts, Trials]:
+    """The candidate as given, the better of it and its repair, and the trials."""
+    raw = facts(row["raw"], row["chance"])
+    best = facts(row["repaired"], row["chance"]) if row["helps"] else raw
+    return raw, best, Trials(row["rounding"]["D"], min(row["probe"]["deployed"]))
+
+
 def fit_cures(rows: Sequence[Row], start: Thresholds) -> Thresholds:
-    """Thresholds of the trials and of the wall that get most classes of the fitting models' losing cases right."""
+    """Thresholds of the trials and of the wall: each remedy's own cases first, then the wall without the trial."""
     losing = [row for row in rows if truth(row) != "inside"]
-    best, chosen = -1.0, start
-    grid = itertools.product(
-        (0.01, 0.02, 0.035, 0.05, 0.08, 0.12),
-        (0.0, 0.01, 0.02, 0.04),
-        (0.02, 0.05, 0.1, 0.2),
-        (0.0, 0.05, 0.1, 0.2, 0.4),
+    known = [states(row) for row in losing]
+
+    def best_of(
+        fields: dict[str, Sequence[float]], right: Callable[[Thresholds], float], base: Thresholds
+    ) -> Thresholds:
+        tried = [
+            replace(base, **dict(zip(fields, values, strict=True))) for values in itertools.product(*fields.values())
+        ]
+        return max(tried, key=right)
+
+    def rounding(t: Thresholds) -> float:
+        pairs = [
+            (repaired(row, "rounding"), rounding_cures(raw, trials, t))
+            for row, (raw, _, trials) in zip(losing, known, strict=True)
+        ]
+        return balanced([(str(a), str(b)) for a, b in pairs])
+
+    def training(t: Thresholds) -> float:
+        pairs = [
+            (repaired(row, "qat"), training_cures(best, trials, t))
+            for row, (_, best, trials) in zip(losing, known, strict=True)
+        ]
+        return balanced([(str(a), str(b)) for a, b in pairs])
+
+    found = best_of(
+        {"rounded": (0.02, 0.035, 0.05, 0.07, 0.1, 0.14), "rounded_share": (0.0, 0.02, 0.04, 0.06)}, rounding, start
     )
-    for rounded, rounded_share, trained, trained_share in grid:
-        tried = replace(
-            start, rounded=rounded, rounded_share=rounded_share, trained=trained, trained_share=trained_share
-        )
-        score = balanced([(truth(row), ours(tried)(row)) for row in losing])
-        if score > best:
-            best, chosen = score, tried
-    best = -1.0
-    for wall, ratio in itertools.product((2.2, 2.4, 2.6, 2.8, 3.0, 3.3), (1.25, 1.5, 2.0, 3.0)):
-        tried = replace(chosen, wall=wall, bowl_ratio=ratio)
-        score = balanced([(truth(row), ours(tried, with_rounding=False)(row)) for row in losing])
-        if score > best:
-            best, final = score, tried
-    return final
+    grid = {
+        "trained": (0.03, 0.05, 0.07, 0.1, 0.14), "fall": (0.3, 0.4, 0.5, 0.6), "wall": (2.3, 2.6, 2.9, 3.2),
+        "bowl_ratio": (1.2, 1.4, 1.6, 2.0, 3.0), "lost": (0.7, 1.2, 1.7, 2.5),
+    }  # fmt: skip
+    return best_of(grid, training, found)
 
 
 def balanced(pairs: Sequence[tuple[str, str]]) -> float:
@@ -205,6 +227,36 @@ def cure_lines(rule: Rule, rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def remedy_lines(fitting: Sequence[Row], held: Sequence[Row], thresholds: Thresholds) -> list[str]:
+    """Will this remedy repair it? Of the losing held-out cases, beside each usual measure with its best cut."""
+    lines = ["| remedy | by | right | precision | recall |", "|---|---|---|---|---|"]
+    losing, learnt = ([row for row in part if truth(row) != "inside"] for part in (held, fitting))
+    ours_ = {
+        "rounding": lambda row: rounding_cures(states(row)[0], states(row)[2], thresholds),
+        "qat": lambda row: training_cures(states(row)[1], states(row)[2], thresholds),
+    }
+    for remedy, rule in ours_.items():
+        lines.append(_remedy_line(remedy, "edgeq", [(repaired(row, remedy), rule(row)) for row in losing]))
+        lines.append(_remedy_line(remedy, "always yes", [(repaired(row, remedy), True) for row in losing]))
+        for name in USUAL:
+            cuts = sorted({usual_value(row, name) for row in learnt})
+            scores = [
+                balanced([(str(repaired(row, remedy)), str(usual_value(row, name) <= cut)) for row in learnt])
+                for cut in cuts
+            ]
+            cut = cuts[int(np.argmax(scores))]
+            pairs = [(repaired(row, remedy), usual_value(row, name) <= cut) for row in losing]
+            lines.append(_remedy_line(remedy, name, pairs))
+    return lines
+
+
+def _remedy_line(remedy: str, by: str, pairs: Sequence[tuple[bool, bool]]) -> str:
+    hits = sum(a and b for a, b in pairs)
+    right = share(sum(a == b for a, b in pairs), len(pairs))
+    precision, recall = share(hits, sum(b for _, b in pairs)), share(hits, sum(a for a, _ in pairs))
+    return f"| {remedy} | {by} | {right} | {precision} | {recall} |"
+
+
 def blame_lines(rows: Sequence[Row]) -> list[str]:
     """Accuracy restored by leaving a fifth of the layers in float, chosen by each rule; cases that lose."""
     tried = [row for row in rows if row["blame"] is not None and truth(row) != "inside"]
@@ -257,6 +309,7 @@ def main() -> None:
     for name, rule in (rules | usual).items():
         pairs = [(truth(row), rule(row)) for row in held]
         text.append(f"| {name} | {share(sum(a == b for a, b in pairs), len(pairs))} | {balanced(pairs):.2f} |")
+    text += ["\n## Will a remedy repair it? (held-out cases that lose)\n", *remedy_lines(fitting, held, thresholds)]
     text += ["\n## On the fitting models", *confusion("edgeq", rules["edgeq"], fitting)]
     text += ["\n## Blame: a fifth of the layers left in float", *blame_lines(rows)]
     (RESULTS / "verdicts.md").write_text("\n".join(text) + "\n", encoding="utf-8")

@@ -6,7 +6,8 @@ Rules, in order. *Repaired* is the candidate after its layers' output statistics
 2. inside: the candidate as given changes too few decisions to lose more than is tolerated, or is too low to.
 3. slope: high, but rounding cures it: the repaired candidate is inside (a statistics shift), or a trial of better
    rounding on the same grid ends low enough. Where no trial is made: no wall was met on the way.
-4. exit: rounding does not reach the basin, and a few STE steps come back far enough that a short QAT will.
+4. exit: rounding does not reach the basin, and a few STE steps do, or have come a good part of the way down a wall. On
+   a slope without a wall a good part of the way is not enough: what curves like a bowl from far outside stays there.
 5. far: neither comes back: more bits or a finer grid where the blame lies.
 
 Why trials and not the path alone: a wall (the steepest local exponent, R) tells how the float model's curvature
@@ -45,21 +46,23 @@ class Thresholds:
         rounded: the altitude under which a trial of better rounding has cured the candidate,
         rounded_share: or the share of the candidate's altitude (at most a uniform guess's).
         trained: the altitude under which the probe of training has shown the way back,
-        trained_share: or the share of the candidate's altitude (likewise).
+        fall: or the share of the altitude that the probe must take away where a wall was met,
+        lost: if the altitude is not beyond so many times that of a uniform guess.
     """
 
     tolerated: float = 0.01
     tau: float = 0.05
     tau_values: float = 0.05
-    inside: float = 0.02
-    inside_changed: float = 0.05
-    bowl_ratio: float = 1.5
-    wall: float = 2.4
+    inside: float = 0.01
+    inside_changed: float = 0.02
+    bowl_ratio: float = 1.2
+    wall: float = 2.9
     chance: float = 0.7
-    rounded: float = 0.05
-    rounded_share: float = 0.02
-    trained: float = 0.1
-    trained_share: float = 0.2
+    rounded: float = 0.07
+    rounded_share: float = 0.0
+    trained: float = 0.07
+    fall: float = 0.3
+    lost: float = 1.2
 
     def tau_of(self, task: Task) -> float:
         """The altitude that bounds the basin for a task."""
@@ -131,9 +134,29 @@ def is_inside(facts: Facts, task: Task, thresholds: Thresholds) -> bool:
 
 
 def met_wall(facts: Facts, thresholds: Thresholds) -> bool:
-    """Whether the path climbed a wall, or has saturated behind one."""
+    """Whether the path climbed a wall on its way."""
     steep = np.isfinite(facts.steepest) and facts.steepest > thresholds.wall
-    return bool(steep) or thresholds.bowl_ratio < facts.R or thresholds.chance * facts.chance < facts.D
+    return bool(steep) or thresholds.bowl_ratio < facts.R
+
+
+def has_saturated(facts: Facts, thresholds: Thresholds) -> bool:
+    """Whether the outputs say nothing any more, whatever the path was like."""
+    return thresholds.chance * facts.chance < facts.D
+
+
+def rounding_cures(raw: Facts, trials: Trials, thresholds: Thresholds) -> bool:
+    """Whether the trial of better rounding came low enough."""
+    height = min(raw.D, raw.chance)  # above a uniform guess, more altitude is no more loss
+    limit = max(thresholds.rounded, thresholds.rounded_share * height)
+    return trials.rounded is not None and trials.rounded <= limit
+
+
+def training_cures(best: Facts, trials: Trials, thresholds: Thresholds) -> bool:
+    """Whether the probe says that a short QAT from the (repaired) candidate will recover it."""
+    if trials.trained is None or best.inward is None or best.inward <= 0:
+        return False
+    falls = trials.trained <= (1 - thresholds.fall) * best.D and thresholds.lost * best.chance >= best.D
+    return trials.trained <= thresholds.trained or (falls and met_wall(best, thresholds))
 
 
 def is_broken(facts: Facts, least_bits: int) -> bool:
@@ -162,20 +185,17 @@ def decide(
     best = raw if repaired is None else repaired
     if repaired is not None and is_inside(repaired, task, thresholds):
         return Verdict("slope", "a shift of the layers' output statistics, which re-estimating them undoes")
-    wall = met_wall(best, thresholds)
-    height = min(raw.D, raw.chance)  # above a uniform guess, more altitude is no more loss
+    wall = met_wall(best, thresholds) or has_saturated(best, thresholds)
     behind = "behind a wall of the basin, yet" if wall else "high, but within the quadratic region:"
     if trials.rounded is not None:
-        if trials.rounded <= max(thresholds.rounded, thresholds.rounded_share * height):
+        if rounding_cures(raw, trials, thresholds):
             return Verdict("slope", f"{behind} better rounding on the same grid comes back")
     elif not wall:
         cause = f"{behind} better rounding helps"
         if best.activations_share > 0.5:
             cause = "the activations' grids: better ranges, equalization or more activation bits help"
         return Verdict("slope", cause)
-    returns = trials.trained is not None and trials.trained <= max(thresholds.trained, thresholds.trained_share * raw.D)
-    if returns and best.inward is not None and best.inward > 0:
-        return Verdict(
-            "exit", "the grid put the weights out of the basin; rounding is blind to the way back, training is not"
-        )
+    if training_cures(best, trials, thresholds):
+        cause = "the grid put the weights out of the basin; rounding does not find the way back, training does"
+        return Verdict("exit", cause)
     return Verdict("far", "far outside of the basin: a short training does not find the way back")

@@ -7,7 +7,8 @@ import pytest
 from edgeq.basin.remedy import remedy
 from edgeq.basin.verdict import VERDICTS, Facts, Thresholds, Trials, Verdict, decide, is_inside, met_wall
 
-RULES = Thresholds(inside=0.02, inside_changed=0.05, wall=2.4, bowl_ratio=1.5, chance=0.7, rounded=0.05, trained=0.1)
+RULES = Thresholds(inside=0.02, inside_changed=0.05, wall=2.4, bowl_ratio=1.5, chance=0.7, rounded=0.05,
+                   rounded_share=0.02, trained=0.1, fall=0.4, lost=1.7)  # fmt: skip
 BOWL = Facts(D=0.3, A=0.1, A_upper=0.13, R=1.0, steepest=2.1, inward=0.6, chance=2.3)
 WALL = replace(BOWL, D=1.2, A=0.3, A_upper=0.35, R=3.0, steepest=3.2)
 GOOD = replace(BOWL, D=0.004, A=0.01, A_upper=0.03)
@@ -43,8 +44,9 @@ def test_without_trials_the_path_tells_a_bowl_from_a_wall() -> None:
     assert _decide(BOWL).name == "slope"
     assert _decide(WALL).name == "far"
     assert _decide(WALL, BOWL).name == "slope"
-    for change in ({"steepest": 2.5}, {"R": 1.6}, {"D": 1.7}):
+    for change in ({"steepest": 2.5}, {"R": 1.6}):
         assert met_wall(replace(BOWL, **change), RULES)
+    assert _decide(replace(BOWL, D=1.7)).name == "far"
     assert not met_wall(replace(BOWL, steepest=float("nan")), RULES)
 
 
@@ -59,6 +61,18 @@ def test_exit_where_rounding_fails_and_training_returns() -> None:
     assert _decide(WALL, trials=replace(trials, trained=0.9)).name == "far"
     assert _decide(replace(WALL, inward=-0.1), trials=trials).name == "far"
     assert _decide(replace(WALL, inward=None), trials=trials).name == "far"
+
+
+def test_part_of_the_way_back_counts_down_a_wall_but_not_in_a_bowl() -> None:
+    half = Trials(rounded=0.5, trained=0.6)
+    assert _decide(WALL, trials=half).name == "exit"
+    assert _decide(replace(WALL, steepest=2.0, R=1.0), trials=half).name == "far"
+    assert _decide(replace(WALL, D=5.0), trials=replace(half, trained=2.0)).name == "far"
+    assert _decide(WALL, trials=replace(half, trained=0.8)).name == "far"
+
+
+def test_more_altitude_than_a_guess_is_no_more_loss() -> None:
+    assert _decide(replace(WALL, D=40.0), trials=Trials(rounded=0.5)).name == "far"
 
 
 def test_activations_are_named_where_they_add_most() -> None:
