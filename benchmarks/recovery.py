@@ -35,7 +35,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.rules import decide
-from edgeq.recovery import Budget, Progress, Shuffled, recover, repaired
+from edgeq.recovery import Budget, Progress, Recipe, Shuffled, recover, repaired
 from edgeq.recovery.rates import weight_unit
 from edgeq.simulate import Simulation
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--budget", help="instead of the rows' steps, for example 2min")
     parser.add_argument("--start", default="gptq+variance", help="any method of edgeq.calibration.methods")
     parser.add_argument("--no-control", action="store_true")
+    parser.add_argument("--rate", type=float, help="instead of the automatic rate")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -60,6 +61,7 @@ def main() -> None:
         file = RESULTS / "recovery.json"
         results = json.loads(file.read_text()) if file.exists() else {}
         key = row if options.start == "gptq+variance" else f"{row} from {options.start}"
+        key += f" at rate {options.rate}" if options.rate else ""
         results[key if options.budget is None else f"{key} in {options.budget}"] = found
         file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         (RESULTS / "recovery.md").write_text(table(results), encoding="utf-8")
@@ -84,7 +86,7 @@ def measure(row: str, case: Case, options: argparse.Namespace) -> dict[str, Any]
     samples = Shuffled((data.train[0],), model.batch, seed=options.seed)
     held_out = [(part,) for part in data.held_out.split(128)]
     began = time.process_time()
-    result = recover(graph, plan, samples, held_out, budget, progress=printed())
+    result = recover(graph, plan, samples, held_out, budget, recipe=Recipe(rate=options.rate), progress=printed())
     found |= {
         "steps": result.steps,
         "CPU s": time.process_time() - began,

@@ -127,6 +127,6 @@ CASES: Mapping[str, Case] = {
     "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
     "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
     "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
-    "stories260k-w3": Case("stories260k", Bits(3, None), 100, ends=None),
-    "stories260k-w2": Case("stories260k", Bits(2, None), 150, ends=None),
+    "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=None),
+    "stories260k-w2": Case("stories260k", Bits(2, None), 250, ends=None),
 }

@@ -34,8 +34,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     (alone,) = train(1)
     first, second = train(2)
     assert all(np.array_equal(first[key], second[key]) for key in first)
-    # The same batches, split in two: gradients are summed in another order, and a few weights near a border may differ.
+    # The same batches, split in two: sums go in another order, and each process relates features to the variance of its
+    # own share. The first updates show that all shares count; later a few weights near a border may round otherwise.
     codes = [key for key in alone if key.startswith("codes")]
     differing = sum(int((alone[key] != first[key]).sum()) for key in codes)
     assert differing <= 0.001 * sum(alone[key].size for key in codes)
-    assert np.allclose(alone["curve"], first["curve"], rtol=0.02)
+    assert np.allclose(alone["curve"][:2], first["curve"][:2], rtol=1e-3)
+    assert np.allclose(alone["curve"][2], first["curve"][2], rtol=0.01)
