@@ -75,7 +75,7 @@ def test_the_target_is_the_least_squares_solution() -> None:
 
 
 @given(seed=st.integers(0, 10_000), qmax=st.sampled_from([1, 3]), groups=st.integers(1, 3))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_every_method_is_between_the_optimum_and_nearest(seed: int, qmax: int, groups: int) -> None:
     made = problem(seed, groups, depth=4, qmax=qmax)
     base = made.min_max_scale()
@@ -101,7 +101,7 @@ def test_descent_comes_close_to_the_optimum() -> None:
 
 
 @given(seed=st.integers(0, 10_000), per_channel=st.booleans())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_descent_never_raises_the_loss(seed: int, per_channel: bool) -> None:
     made = problem(seed, groups=2, outputs=3, depth=7, qmax=3, per_channel=per_channel)
     scale = made.min_max_scale()
