@@ -148,3 +148,22 @@ def test_init_writes_a_file_that_reads_back_and_is_not_replaced(
         runner.invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
     with pytest.raises(UsageError, match="no such file"):
         runner.invoke(command, ["x.onnx", "--data", "d.npz"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_convert_takes_its_defaults_from_the_project_and_flags_override_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeq.cli.convert import command
+
+    monkeypatch.chdir(tmp_path)
+    text = '[convert]\nmodel = "m.onnx"\ndata = "d.npz"\nbits = "w4a8"\ndevice = ["cpu-litert"]\n[gate]\nspeed_up = 2\n'
+    written(tmp_path, text)
+    context = command.make_context("convert", [])
+    assert (context.params["model"], context.params["data"], context.params["bits"]) == ("m.onnx", "d.npz", "w4a8")
+    assert context.params["devices"] == ("cpu-litert",)
+    assert context.obj.budgets.speed_up == 2
+    context = command.make_context("convert", ["other.onnx", "--bits", "w8a8"])
+    assert (context.params["model"], context.params["data"], context.params["bits"]) == ("other.onnx", "d.npz", "w8a8")
+    written(tmp_path, "[convert]\nbitz = 'w8a8'\n")
+    with pytest.raises(UsageError, match="line 2: 'bitz' is not known"):
+        command.make_context("convert", [])

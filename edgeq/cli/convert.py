@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from edgeq.cli.project import ProjectCommand
 from edgeq.errors import UsageError
 
 
@@ -59,7 +60,7 @@ def output_options(function: Any) -> Any:
     return function
 
 
-@click.command(short_help="Quantize, export, validate.")
+@click.command(short_help="Quantize, export, validate.", cls=ProjectCommand)
 @click.argument("model")
 @click.option("--data", required=True, help="Samples: .npz, .npy, a folder of images, or package.module:callable.")
 @click.option("--eval", "evaluation", help="Samples to evaluate on; default: a part of --data that is kept apart.")
@@ -101,8 +102,21 @@ def command(model: str, as_json: bool, quiet: bool, verbose: bool, **given: Any)
     MODEL is a .onnx or .pt2 file, or package.module:factory. The release folder is written whole, at the end; an
     interrupted run goes on where it stopped.
     """
-    options = _options(model, given)
+    options = _with_project(_options(model, given))
     return run(options, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+def _with_project(options: Any) -> Any:
+    """The options with the budgets of edgeq.toml; a --max-drop that was given overrides them."""
+    from dataclasses import replace
+
+    context = click.get_current_context()
+    if context.obj is None:
+        return options
+    budgets, given = context.obj.budgets, context.get_parameter_source("max_drop")
+    if given is not click.core.ParameterSource.DEFAULT:
+        budgets = replace(budgets, accuracy_drop=options.budgets.accuracy_drop)
+    return replace(options, budgets=budgets, device_budgets=context.obj.device_budgets)
 
 
 def run(options: Any, *, as_json: bool, quiet: bool, verbose: bool) -> int:

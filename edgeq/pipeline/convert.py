@@ -97,7 +97,9 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
     release = replace(release, recovery=recovery)
-    judgement = gate(release, options.budgets, device_budgets=_device_budgets(profiles))
+    limits = _device_budgets(profiles)
+    limits |= {name: {**limits.get(name, {}), **own} for name, own in options.device_budgets.items()}
+    judgement = gate(release, options.budgets, device_budgets=limits)
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
     if wanted and sets.probe is not None and not sets.probe.whole:
@@ -236,7 +238,7 @@ def _deliveries(file: File, plan: Plan, model: Model) -> list[Delivery]:
     return rows
 
 
-def _device_budgets(profiles: tuple[Profile, ...]) -> dict[str, dict[str, float]]:
+def _device_budgets(profiles: tuple[Profile, ...]) -> dict[str, dict[str, Any]]:
     """The limits that the profiles themselves state."""
     names = ("size_bytes", "memory_bytes", "latency_ms")
     stated = {p.name: {key: getattr(p.budgets, key) for key in names} for p in profiles}

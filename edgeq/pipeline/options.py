@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgeq.calibration.preprocessing import Preprocessing
 from edgeq.plan.bits import Bits
@@ -38,6 +38,7 @@ class Options:
         diagnose: run the basin-exit diagnostic always, never, or (None) when the gate does not pass.
         latency_runs: timed pairs on each device; 0 leaves latency out.
         budgets: what the gate allows.
+        device_budgets: profile -> limits that replace those on that device.
         seed: of everything random.
     """
 
@@ -64,4 +65,5 @@ class Options:
     diagnose: bool | None = None
     latency_runs: int = 200
     budgets: Budgets = field(default_factory=Budgets)
+    device_budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
