@@ -10,7 +10,7 @@ code to code; one that moves by a hundredth of it crosses a rounding border afte
 per update at the top of the schedule. How far is there to go? Near the float model the divergence D is a quadratic
 form, so the distance to it grows with sqrt(D), as Polyak's step length D / |gradient| does. Hence the automatic rate
 
-    rate = 0.01 sqrt(D at the start),   within [0.001, 0.012]
+    rate = 0.02 sqrt(D at the start),   within [0.001, 0.012]
 
 A point far out needs weights to cross several borders; near the basin as large a rate first destroys what it then has
 to mend.
@@ -82,7 +82,7 @@ class Group:
 
 def automatic_rate(divergence: float) -> float:
     """The rate for a start with that divergence."""
-    return min(max(0.01 * math.sqrt(max(divergence, 0.0)), 0.001), 0.012)
+    return min(max(0.02 * math.sqrt(max(divergence, 0.0)), 0.001), 0.012)
 
 
 def weight_unit(quantizer: WeightQuantizer) -> float:
