@@ -6,6 +6,8 @@ from edgeq.release.checks.subject import Subject
 from edgeq.release.outcome import Check
 from edgeq.release.show import show
 
+_TOLD = 3
+
 
 def delivered(subject: Subject) -> Iterator[Check]:
     """Every line of the audit of this device's file is as asked."""
@@ -18,12 +20,10 @@ def delivered(subject: Subject) -> Iterator[Check]:
         return
     broken = [line for line in lines if not line.kept]
     if broken:
-        first = broken[0]
-        reason = (
-            f"{artifact}: {len(broken)} of {len(lines)} items are not as asked, first {first.item}: "
-            f"asked {first.asked}, delivered {first.delivered}"
-        )
-        reason += f" ({first.reason})" if first.reason else ""
+        told = "; ".join(f"{line.item}: asked {line.asked}, delivered {line.delivered}" for line in broken[:_TOLD])
+        reason = f"{artifact}: {len(broken)} of {len(lines)} items are not as asked: {told}"
+        reason += " ..." if len(broken) > _TOLD else ""
+        reason += f" ({broken[0].reason})" if broken[0].reason else ""
     else:
         reason = f"{artifact}: all {len(lines)} items are as asked"
     yield subject.compared("delivered", len(lines) - len(broken), len(lines), not broken, reason, "score")
