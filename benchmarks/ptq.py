@@ -4,7 +4,8 @@
 
 Every row is a fresh process: it calibrates on 512 unlabelled samples (fewer where the set is smaller), writes an
 integer ONNX file, and judges that file by onnxruntime on the whole test set. "fl8": first and last layer at 8 bits. CPU
-seconds and peak memory are of the quantization alone, from the read model and samples to the plan (peer: to its file).
+seconds are of the quantization alone, from the read model and samples to the plan (peer: to its file); peak memory is
+that of the process, the samples read for the row included.
 """
 
 import argparse
