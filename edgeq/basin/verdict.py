@@ -54,13 +54,13 @@ class Thresholds:
     tau: float = 0.05
     tau_values: float = 0.05
     inside: float = 0.01
-    inside_changed: float = 0.02
+    inside_changed: float = 0.08
     bowl_ratio: float = 1.2
     wall: float = 2.9
     chance: float = 0.7
     rounded: float = 0.07
     rounded_share: float = 0.0
-    trained: float = 0.07
+    trained: float = 0.05
     fall: float = 0.3
     lost: float = 1.2
 
