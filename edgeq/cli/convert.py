@@ -81,7 +81,7 @@ def output_options(function: Any) -> Any:
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Images: what the model reads.")
 @click.option("--samples", default=512, show_default=True, help="How many samples to calibrate with.")
 @click.option("--eval-samples", type=int, help="Evaluate on at most so many.")
-@click.option("--observer", default="min-max", show_default=True, help="min-max, percentile, mse or entropy.")
+@click.option("--observer", default="auto", show_default=True, help="auto, min-max, percentile, mse or entropy.")
 @click.option(
     "--method", default="auto", show_default=True, help="nearest, bias, statistics, gptq, descent, adaround ..."
 )

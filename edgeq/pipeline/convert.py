@@ -79,7 +79,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     reporter.finish(f"{len(sets.calibration)} samples to calibrate, {len(sets.evaluation)} to evaluate")
     reporter.start("calibrate")
     ranges = calibrate(options, model, skeleton, sets, folder, reporter)
-    reporter.finish(f"{len(ranges.ranges)} ranges ({options.observer}) from {ranges.samples} samples")
+    reporter.finish(f"{len(ranges.ranges)} ranges ({ranges.observer}) from {ranges.samples} samples")
     reporter.start("quantize")
     plan = quantize(options, model, skeleton, ranges, sets, folder, reporter)
     integer = sum(unit.integer for unit in plan.units)

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import torch
+
 from edgeq.basin.diagnose import Options as BasinOptions
 from edgeq.basin.diagnose import diagnose
 from edgeq.basin.remedy import remedy
@@ -10,6 +12,9 @@ from edgeq.basin.repair import repair
 from edgeq.basin.report import to_json
 from edgeq.basin.simulated import landscape_of
 from edgeq.basin.verdict import Thresholds
+from edgeq.calibration.methods import method
+from edgeq.calibration.sequential import sequential
+from edgeq.graph.macs import macs
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
@@ -18,7 +23,7 @@ from edgeq.progress import Reporter
 from edgeq.run_folder import RunFolder
 
 _BATCH = 64
-_PROBE_SAMPLES = 256
+_TRIAL_BATCHES = 2
 _TRAINING_SAMPLES = 512
 
 
@@ -41,15 +46,17 @@ def diagnose_plan(
 
     def compute() -> bytes:
         landscape, simulated = landscape_of(model.graph, plan)
-        training = model.batches(sets.calibration.take(_TRAINING_SAMPLES, options.seed), _BATCH)
+        thresholds = Thresholds(tolerated=options.budgets.accuracy_drop or 0.01)
+        size = sum(macs(model.graph, model.shapes).values())
+        chosen, count = BasinOptions.for_size(size, None, thresholds, options.seed)
+        training = model.batches(sets.calibration.take(min(2 * count, _TRAINING_SAMPLES), options.seed), _BATCH)
         found = diagnose(
             landscape,
-            model.batches(probe.take(_PROBE_SAMPLES, options.seed), _BATCH),
+            model.batches(probe.take(count, options.seed), _BATCH),
             training=training,
             repair=lambda candidate: repair(simulated, candidate, training),
-            options=BasinOptions(
-                thresholds=Thresholds(tolerated=options.budgets.accuracy_drop or 0.01), seed=options.seed
-            ),
+            rounding=lambda: landscape_of(model.graph, _better_rounded(model, plan, training))[0],
+            options=chosen,
             progress=lambda what, done, total: reporter.advance(int(done), int(total)),
         )
         blamed = [layer.name for layer in found.layers]
@@ -69,3 +76,18 @@ def diagnose_plan(
     key |= {"tolerated": options.budgets.accuracy_drop, "seed": options.seed}
     content: dict[str, Any] = json.loads(folder.stage("diagnosis", key, compute))
     return content
+
+
+def _better_rounded(model: Model, plan: Plan, samples: list[tuple[torch.Tensor, ...]]) -> Plan:
+    """The trial of better rounding on the plan's own activation grids."""
+    trial = method("gptq+variance")
+    assert trial.rounding is not None
+    return sequential(
+        model.graph,
+        plan.skeleton,
+        plan.activations,
+        samples[:_TRIAL_BATCHES],
+        trial.rounding,
+        method=trial.name,
+        match_variance=trial.match_variance,
+    )

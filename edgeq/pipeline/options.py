@@ -29,7 +29,7 @@ class Options:
         evaluation_samples: at most so many to evaluate on; None for all.
         bits: the number format.
         overrides: (glob, bits) of single layers.
-        observer: how ranges are chosen from what was seen.
+        observer: how ranges are chosen from what was seen; auto takes mse for 4-bit activations, else min-max.
         method: how weights are rounded: a name of edgeq.calibration.methods, or auto.
         devices: profiles to validate on, by name or path.
         metric: name of the metric, or None to choose by task.
@@ -56,7 +56,7 @@ class Options:
     evaluation_samples: int | None = None
     bits: Bits = field(default_factory=lambda: Bits(8, 8))
     overrides: tuple[tuple[str, Bits], ...] = ()
-    observer: str = "min-max"
+    observer: str = "auto"
     method: str = "auto"
     devices: tuple[str, ...] = ("cpu-onnxruntime", "cpu-litert")
     metric: str | None = None

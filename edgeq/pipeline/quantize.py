@@ -28,14 +28,18 @@ def calibrate(
     options: Options, model: Model, skeleton: Skeleton, sets: Sets, folder: RunFolder, reporter: Reporter
 ) -> Ranges:
     """The ranges of all quantized values."""
-    if options.observer not in BY_NAME:
-        raise UsageError(f"--observer {options.observer}: choose from {', '.join(BY_NAME)}")
+    observer = options.observer
+    if observer == "auto":
+        # Sixteen steps are too few to spend them on outliers.
+        observer = "mse" if options.bits.activations == 4 else "min-max"
+    if observer not in BY_NAME:
+        raise UsageError(f"--observer {observer}: choose from auto, {', '.join(BY_NAME)}")
 
     def compute() -> bytes:
-        found = observe(model.module, sets.calibration, skeleton, BY_NAME[options.observer], progress=reporter.advance)
+        found = observe(model.module, sets.calibration, skeleton, BY_NAME[observer], progress=reporter.advance)
         return json.dumps(asdict(found)).encode()
 
-    key = _quantization_key(options, model) | {"data": sets.digests["calibration"], "observer": options.observer}
+    key = _quantization_key(options, model) | {"data": sets.digests["calibration"], "observer": observer}
     stored = json.loads(folder.stage("ranges", key, compute))
     for part in ("ranges", "extremes"):
         stored[part] = {group: (low, high) for group, (low, high) in stored[part].items()}
