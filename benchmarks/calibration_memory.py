@@ -1,6 +1,6 @@
 """Peak memory of calibration with 128, 512 and 2,048 images, each observer in a process of its own: it must be flat.
 
-    python benchmarks/calibration_memory.py     # writes benchmarks/results/calibration_memory.md
+python benchmarks/calibration_memory.py     # writes benchmarks/results/calibration_memory.md
 """
 
 import subprocess

@@ -16,11 +16,9 @@ from edgeq.errors import DeviceError
 from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, file_for, write_files
-from edgeq.pipeline.diagnosis import diagnose_plan
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
-from edgeq.pipeline.recovery import recover_plan
 from edgeq.pipeline.validate import Validation, measure
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
@@ -86,6 +84,8 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
     recovery = None
     if options.recover_budget is not None:
+        from edgeq.pipeline.recovery import recover_plan  # its imports cost a second that most runs need not pay
+
         reporter.start("recover")
         plan, recovery = recover_plan(options, model, plan, sets, folder, reporter)
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
@@ -103,6 +103,8 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
     if wanted and sets.probe is not None and not sets.probe.whole:
+        from edgeq.pipeline.diagnosis import diagnose_plan  # likewise
+
         reporter.start("diagnose")
         found = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
         reporter.finish(f"{found['verdict']}: {found['cause']}")

@@ -22,6 +22,8 @@ _AUTO = ("nearest", "bias", "gptq", "gptq+variance", "adaround")
 _GOOD = 0.005
 _WORTH = 0.9
 _BATCH = 64
+#: Held-out samples that choose between methods.
+_JUDGES = 256
 
 
 def calibrate(
@@ -109,7 +111,7 @@ def _held_out(plan: Plan, model: Model, sets: Sets, folder: RunFolder) -> float:
     probe = sets.probe
 
     def compute() -> bytes:
-        samples = model.batches(probe, _BATCH)
+        samples = model.batches(probe.take(_JUDGES), _BATCH)
         return json.dumps(divergence(model.graph, plan, samples, float_outputs(model.graph, samples))).encode()
 
     key = {"plan": digest(plan), "model": model.digest, "probe": len(probe), "data": sets.digests["calibration"]}
