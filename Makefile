@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/edgeq demo
@@ -12,7 +12,12 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow"
+	$(BIN)/python -m pytest -q tests/test_packaging.py
+
+# Also the slow ones: emulated and isolated runtimes (which it downloads), real models, error rates by simulation.
+test-all: test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow --deselect tests/test_packaging.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check --fix
