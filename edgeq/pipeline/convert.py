@@ -19,7 +19,7 @@ from edgeq.pipeline.artifacts import File, file_for, write_files
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
-from edgeq.pipeline.validate import Validation, measure
+from edgeq.pipeline.validate import Validation, measure, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
@@ -106,9 +106,9 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         from edgeq.pipeline.diagnosis import diagnose_plan  # likewise
 
         reporter.start("diagnose")
-        found = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
+        found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
         reporter.finish(f"{found['verdict']}: {found['cause']}")
-        release = replace(release, diagnosis=found, layers=_blamed(release.layers, found))
+        release = replace(release, diagnosis=found, layers=_blamed(release.layers, found), pictures=pictures)
     reporter.start("report")
     released = {artifact.name for artifact in release.artifacts}
     contents = {file.name: file.data for file in files if file.name in released}
@@ -129,12 +129,13 @@ def _measure_all(
     reporter: Reporter,
 ) -> tuple[Release, dict[str, str]]:
     validation = Validation(options, model, plan, sets, folder, reporter)
-    measurements, failures = [], {}
+    measurements, failures, op_times = [], {}, []
     for profile in profiles:
         reporter.start(f"validate {profile.name}")
         try:
             with open_device(profile) as device:
                 measurements.append(measure(validation, device, profile, file_for(profile, files)))
+                op_times += times_by_op(validation, device, profile, file_for(profile, files))
         except DeviceError as error:
             failures[profile.name] = str(error)
             reporter.finish(f"could not be used: {error}")
@@ -158,6 +159,7 @@ def _measure_all(
         measurements=tuple(measurements),
         deliveries=tuple(delivery for file in files for delivery in _deliveries(file, plan, model)),
         layers=_layers(model, plan),
+        op_times=tuple(op_times),
         notes=notes,
     )
     return release, failures
@@ -252,10 +254,16 @@ def _device_budgets(profiles: tuple[Profile, ...]) -> dict[str, dict[str, Any]]:
 
 
 def _blamed(layers: tuple[Layer, ...], diagnosis: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """The rows with what the diagnostic found of each layer."""
+    """The rows with what the diagnostic found of each layer; blame as a share of the whole climb."""
     found = {layer["name"]: layer for layer in diagnosis["layers"]}
+    climb = sum(layer["blame"] or 0.0 for layer in diagnosis["layers"]) or 1.0
     return tuple(
-        replace(row, **{key: entry[key] for key in ("blame", "half_width", "safe_bits")})
+        replace(
+            row,
+            blame=None if entry["blame"] is None else entry["blame"] / climb,
+            half_width=entry["half_width"],
+            safe_bits=entry["safe_bits"],
+        )
         if (entry := found.get(row.module or row.name) or found.get(row.name)) is not None
         else row
         for row in layers

@@ -25,6 +25,7 @@ from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
 from edgeq.plan.store import digest
 from edgeq.progress import Reporter
+from edgeq.release.release import OpTime
 from edgeq.release.statistics.shares import clopper_pearson
 from edgeq.run_folder import RunFolder
 from edgeq.simulate import IntegerSimulation, Simulation
@@ -181,6 +182,25 @@ def _latency(validation: Validation, device: Device, profile: Profile, file: Fil
     return LatencyComparison(
         Latency(**stored["reference"]), Latency(**stored["candidate"]), Interval(**stored["ratio"])
     )
+
+
+def times_by_op(validation: Validation, device: Device, profile: Profile, file: File) -> list[OpTime]:
+    """Time by kind of op, the longest first, where the runtime has a profiler."""
+    if not validation.options.latency_runs or profile.runtime not in ("onnxruntime", "litert"):
+        return []
+
+    def compute() -> bytes:
+        sample = to_file_layout(next(validation.sets.evaluation.batches(1)).inputs, file)
+        found = device.op_profile(device.load(file.data, name=file.name), sample)
+        rows: dict[tuple[str, bool], list[float]] = {}
+        for op in found.ops:
+            rows.setdefault((op.op, op.kind != "float"), []).append(op.milliseconds)
+        ordered = sorted(rows.items(), key=lambda row: -sum(row[1]))
+        return json.dumps([[op, sum(times), len(times), integer] for (op, integer), times in ordered]).encode()
+
+    key = _device_key(validation, device, profile) | {"file": file.sha256}
+    stored = json.loads(validation.folder.stage(f"ops-{profile.name}", key, compute))
+    return [OpTime(profile.name, op, milliseconds, calls, integer) for op, milliseconds, calls, integer in stored]
 
 
 def _agreement(reference: Evaluation, deployed: Evaluation) -> Interval | None:
