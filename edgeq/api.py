@@ -1,8 +1,8 @@
 """edgeq from Python: each command as a typed function, each step's result to be passed to the next.
 
-    import edgeq
-    result = edgeq.convert("model.onnx", "samples.npz", device="cpu-litert", bits="w8a8", output="release")
-    result.judgement.outcome
+import edgeq
+result = edgeq.convert("model.onnx", "samples.npz", device="cpu-litert", bits="w8a8", output="release")
+result.judgement.outcome
 """
 
 from collections.abc import Sequence
