@@ -1,6 +1,6 @@
 """Every model through ``edgeq convert``: float on target, simulated and deployed accuracy, agreement, parity, latency.
 
-    python benchmarks/models.py [--all] [MODEL ...]     # all cases: writes benchmarks/results/models.md
+    python benchmarks/models.py [--all] [MODEL ...]     # writes benchmarks/results/models.md
 
 ``perplexity`` is shown as the mean negative log-likelihood of a token.
 """
@@ -60,8 +60,12 @@ def main(wanted: list[str]) -> None:
             if check.outcome.value != "pass":
                 print(f"  {check.outcome.value} {check.name} {check.device}: {check.reason}", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    if not names:
-        (RESULTS / "models.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # A model that was not run keeps the rows of its last run.
+    path = RESULTS / "models.md"
+    before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    ran = {line.split("|")[1].strip() for line in lines[1:]}
+    kept = [line for line in before[2:] if line.startswith("|") and line.split("|")[1].strip() not in ran]
+    path.write_text("\n".join([*lines[:1], *kept, *lines[1:]]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

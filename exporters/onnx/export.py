@@ -116,9 +116,14 @@ class _Writer:
             adder = nodes[1]
             adder.replace_input_with(0 if adder.inputs[1] is anchor.outputs[0] else 1, bias)
         elif np.any(self.plan.biases[unit.name].codes):
-            raise PlanError(
-                f"unit {unit.name!r}: a MatMul without bias got one; its input has more than two dimensions"
+            # A method gave it a bias that the model does not have.
+            product = ir.node("MatMul", [source, anchor.inputs[1]], name=anchor.name)
+            product.outputs[0].name = f"{unit.name}_product"
+            added = ir.node("Add", [product.outputs[0], bias], name=f"{unit.name}_add_bias")
+            ir.convenience.replace_nodes_and_values(
+                self.graph.model.graph, anchor, [anchor], [product, added], anchor.outputs, added.outputs
             )
+            return [product, added, *nodes[1:]]
         return nodes
 
     def _write_constant(self, value: str, anchor: ir.Node) -> None:
