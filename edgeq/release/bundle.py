@@ -61,7 +61,7 @@ def local_traces(data: bytes) -> list[str]:
     """Which of this computer's own folders (the home folder, the working folder) are named in the data."""
     own = []
     for folder in (Path.home(), Path.cwd()):
-        if len(folder.parts) > 2:  # "/root/" alone may be the name of a module
+        if len(folder.parts) > 2:  # a folder right under the root may be named like a module
             own.append(f"{folder}/")
     return [path for path in dict.fromkeys(own) if path.encode() in data]
 
