@@ -78,6 +78,15 @@ def test_every_opset_from_11_on(tmp_path: Path, opset: int) -> None:
     computes_the_same(graph, path)
 
 
+def test_sizes_below_zero_are_unknown(tmp_path: Path) -> None:
+    proto = model()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1  # as Paddle's exporter once wrote it
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    computes_the_same(load_model(path), path)
+    assert load_model(path, shapes={"x": (2, 3, 8, 8)}).inputs[0].shape == (2, 3, 8, 8)
+
+
 def test_external_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model(), path, save_as_external_data=True, location="weights.bin", size_threshold=64)

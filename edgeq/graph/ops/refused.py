@@ -9,6 +9,7 @@ _STRINGS = "text has no integer form; do this step outside of the model"
 _RANDOM = "its output is random, so a float and an integer run cannot be compared; remove it from the inference graph"
 _TRAINING = "it is a training loss; export the model for inference"
 _CLASSICAL = "classical machine learning has no integer form in the runtimes; cut the model before it"
+_DYNAMIC = "its scales are computed at run time, which leaves nothing to calibrate; convert the float model instead"
 _REGIONS = "regions of interest are post-processing that stays outside of the integer part; cut the model before it"
 
 #: (domain, op type) -> reason and advice, to complete "edgeq does not execute X: ...".
@@ -84,6 +85,7 @@ REFUSED: dict[tuple[str, str], str] = {
         _CLASSICAL,
     ),
     ("", "ImageDecoder"): "it decodes compressed images; decode them before the model",
+    ("com.microsoft", "DynamicQuantizeLSTM"): _DYNAMIC,
     ("", "MaxRoiPool"): _REGIONS,
     ("ai.onnx.preview", "FlexAttention"): "it is a preview whose scores are subgraphs; export with Attention or MatMul",
 }

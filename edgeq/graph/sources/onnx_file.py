@@ -29,6 +29,7 @@ def read_onnx(path: Path) -> ir.Model:
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"model {path}: the file holds no ONNX graph; is it truncated?")
     check_external_data(model, path)
+    _forget_negative_sizes(model)
     version = model.opset_imports.get("", None)
     if version is None:
         raise ModelError(f"model {path}: no version of the default operator set is declared")
@@ -56,6 +57,13 @@ def check_external_data(model: ir.Model, path: Path) -> None:
                 f"model {path}: external data {tensor.location!r} has {where.stat().st_size} bytes, but tensor "
                 f"{value.name!r} needs {needed}; the file is truncated"
             )
+
+
+def _forget_negative_sizes(model: ir.Model) -> None:
+    """Old Paddle exporters write -1 for a dimension that is not known."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None and any(isinstance(dim, int) and dim < 0 for dim in value.shape):
+            value.shape = ir.Shape([None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape])
 
 
 def _initializers(model: ir.Model) -> list[ir.Value]:
