@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,11 +87,10 @@ def _faces() -> tuple[Arrays, Arrays]:
     return _split({"x": np.ascontiguousarray(x)}, 64)
 
 
-def _speech() -> tuple[Arrays, Arrays]:
+def speech_with_states(path: Path) -> tuple[Arrays, Arrays]:
     """Frames of speech with the recurrent state that the float model had reached, one whole input each."""
     import onnxruntime
 
-    path = FOLDER / "silero_vad" / "silero_vad_16k_op15.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     audio, _ = loader().speech_frames()
     state, context = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32)
@@ -99,7 +99,8 @@ def _speech() -> tuple[Arrays, Arrays]:
         frames.append(np.concatenate([context, audio[start : start + 512]])[None])
         states.append(state)
         context = frames[-1][0, -64:]
-        _, state = session.run(None, {"input": frames[-1], "state": state, "sr": np.array(16000)})
+        feed = {"input": frames[-1], "state": state, "sr": np.array(16000)}
+        _, state = session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
     halves = [{"input": np.stack(frames[part]), "state": np.stack(states[part])} for part in _HALVES]
     return halves[0], halves[1]
 
@@ -123,10 +124,19 @@ MORE_CASES: tuple[Case, ...] = (
     Case("ad_autoencoder", FOLDER / "ad_autoencoder" / "ad_autoencoder.onnx", _noise, {"metric": "mse"}),
     Case("ultraface", FOLDER / "ultraface" / "version-RFB-320.onnx", _faces, {"samples": 64}),
     Case(
-        "silero_vad",
-        FOLDER / "silero_vad" / "silero_vad_16k_op15.onnx",
-        _speech,
-        {"shapes": {"input": (1, 576), "state": (2, 1, 128)}, "constants": {"sr": 16000}, "samples": 256},
+        "ultraface_without_postprocessing",
+        FOLDER / "ultraface" / "version-RFB-320_without_postprocessing.onnx",
+        _faces,
+        {"samples": 64},
+    ),
+    *(
+        Case(
+            file,
+            FOLDER / "silero_vad" / f"{file}.onnx",
+            partial(speech_with_states, FOLDER / "silero_vad" / f"{file}.onnx"),
+            {"shapes": {"input": (1, 576), "state": (2, 1, 128)}, "constants": {"sr": 16000}, "samples": 256},
+        )
+        for file in ("silero_vad", "silero_vad_16k_op15")
     ),
     Case(
         "stories260k",

@@ -41,7 +41,7 @@ def audit(data: bytes, graph: Graph, plan: Plan | None) -> Audit:
     """
     file = read(data)
     units = group(graph) if plan is None else plan.units
-    operators = _by_value(file)
+    operators = _by_value(file, frozenset(value for unit in units for value in unit.outputs))
     rows: list[AuditRow] = []
     problems: list[str] = []
     for unit in units:
@@ -60,14 +60,14 @@ def audit(data: bytes, graph: Graph, plan: Plan | None) -> Audit:
     )
 
 
-def _by_value(file: File) -> dict[str, list[Operator]]:
+def _by_value(file: File, known: frozenset[str]) -> dict[str, list[Operator]]:
     """The operators that make each value of the graph: by tensor name, steps on the way (value::step) included."""
     found: dict[str, list[Operator]] = {}
     for operator in file.operators:
         for index in operator.outputs:
             full = file.tensors[index].name
             value, mark, step = full.rpartition("::")
-            if not mark:
+            if not mark or full in known:  # a value of the graph may itself be called like a step: onnx::Gemm_9
                 found.setdefault(full, []).append(operator)
             elif step not in _CONVERSIONS and not step.isdigit():
                 found.setdefault(value, []).append(operator)

@@ -119,3 +119,14 @@ def test_rows_tell_op_type_axis_and_reason() -> None:
     assert report.inputs == {"x0": "int8"}
     assert report.size_bytes == len(data)
     assert audit(export(graph, plan, io="float32"), graph, plan).inputs == {"x0": "float32"}
+
+
+def test_values_that_are_called_like_steps_are_found() -> None:
+    graph = residual().clone()
+    for node in graph.nodes:
+        for value in node.outputs:
+            value.name = f"onnx::{node.op_type}_{value.name}"  # as the older of PyTorch's exporters names them
+    plan = integer_plan(graph, samples(graph))
+    report = audit(export(graph, plan), graph, plan)
+    assert report.problems == ()
+    assert report.integer_mac_share == 1.0
