@@ -329,6 +329,15 @@ class Device:
         result: tuple[float, int] = self._retrying(work, "starting up")
         return result
 
+    def count(self, handle: Handle, *, runs: int, warm_up: int) -> None:
+        """Run on random input with marks for an emulator that counts; see :mod:`edgeq.devices.instructions`.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        header = {"command": "count", "handle": self._identity(handle), "warm_up": warm_up, "runs": runs}
+        self._ask(header, one_sample(handle, None, 0), f"counting the instructions of {handle.name}")
+
     def op_profile(
         self, handle: Handle, sample: Mapping[str, npt.NDArray[Any]] | None = None, runs: int = 50
     ) -> OpProfile:

@@ -110,23 +110,19 @@ def compare_layers(first: Mapping[str, Array], second: Mapping[str, Array]) -> t
     common = [value for value in first if value in second]
     if not common:
         raise DeviceError("layer parity: the two runs have no value in common")
-    return tuple(
-        LayerParity(value, parity(_signed(first[value]), _like(_signed(second[value]), first[value].shape)))
-        for value in common
-    )
+    return tuple(LayerParity(value, _parity(_signed(first[value]), _signed(second[value]))) for value in common)
 
 
 def _signed(codes: Array) -> npt.NDArray[np.int64]:
     return codes.astype(np.int64) - (128 if codes.dtype == np.uint8 else 0)
 
 
-def _like(codes: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    order = _CHANNELS_FIRST.get(codes.ndim)
-    if codes.shape != shape and order is not None:
-        for permutation in (order, tuple(np.argsort(order))):
-            if tuple(codes.shape[axis] for axis in permutation) == shape:
-                return codes.transpose(permutation)
-    return codes
+def _parity(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Parity:
+    """In the layout that fits; where the shape fits in more than one (as many channels as rows), the nearest."""
+    order = _CHANNELS_FIRST.get(second.ndim)
+    layouts = [second] if order is None else [second, second.transpose(order), second.transpose(np.argsort(order))]
+    fitting = [codes for codes in layouts if codes.shape == first.shape] or [second]
+    return min((parity(first, codes) for codes in fitting), key=lambda found: found.unequal)
 
 
 def first_divergence(layers: tuple[LayerParity, ...]) -> LayerParity | None:

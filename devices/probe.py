@@ -20,6 +20,8 @@ _LIKE = {
     "tflite-runtime": "cpu-tflite-runtime",
     "tflite-micro": "tflite-micro",
 }
+#: Kernels on x86 -> what the same runtime has on ARM.
+_ON_ARM = {"onnxruntime": "onnxruntime-arm", "xnnpack": "xnnpack-arm"}
 _ANY_VERSION = ">=0.dev0"
 
 
@@ -75,7 +77,7 @@ def _fitted(profile: Profile, info: DeviceInfo) -> Profile:
     if profile.runtime == "onnxruntime" and not arm and not set(DOT_PRODUCTS) & set(info.cpu_features):
         # Its fast kernel would saturate: see edgeq.devices.hazards.
         config["session.x64quantprecision"] = "1"
-    kernels = "xnnpack-arm" if arm and profile.kernels == "xnnpack" else profile.kernels
+    kernels = _ON_ARM.get(profile.kernels, profile.kernels) if arm else profile.kernels
     return replace(
         profile,
         kernels=kernels,

@@ -32,7 +32,10 @@ _ACTIVATIONS = ("int8", "uint8")
 _GRANULARITIES = ("per-channel", "per-tensor")
 _TRANSPORTS = ("local", "environment", "emulated", "ssh", "adb")
 #: How the integer kernels round; the simulation has a mode for each.
-KERNELS = ("onnxruntime", "xnnpack", "xnnpack-arm", "ruy", "ruy-gemmlowp", "litert-reference", "gemmlowp", "none")
+KERNELS = (
+    *("onnxruntime", "onnxruntime-arm", "xnnpack", "xnnpack-arm"),
+    *("ruy", "ruy-gemmlowp", "litert-reference", "gemmlowp", "none"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,24 @@
-"""What ``edgeq profile`` measures: latency alone or against another artefact, the time of each op, and the verdict."""
+"""What ``edgeq profile`` measures: latency alone or against another artefact, the time of each op, and the verdict.
 
-from dataclasses import dataclass
+On an emulated device instructions are counted instead, because an emulator's time is nobody's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq.devices.device import Device
 from edgeq.devices.hazards import Hazard, hazards
+from edgeq.devices.instructions import InstructionCount, count_instructions
 from edgeq.devices.op_profile import OpProfile
 from edgeq.devices.profile import Profile
-from edgeq.devices.speed_verdict import SpeedVerdict, speed_verdict
-from edgeq.devices.transports import make_transport
+from edgeq.devices.speed_verdict import SpeedVerdict, instruction_verdict, speed_verdict
+from edgeq.devices.transports import CannotCountError, make_transport
 from edgeq.errors import DeviceError, ModelError, UsageError
 from edgeq.measurement import DeviceInfo, Latency, LatencyComparison
+
+#: Counted inferences; more would only show the same number again.
+_COUNTED = 5
 
 
 @dataclass(frozen=True)
@@ -19,8 +27,10 @@ class Profiling:
 
     Attributes:
         device: where.
-        latency: of the artefact.
-        comparison: against the other artefact, which is the reference; None if there is none.
+        latency: of the artefact; None where instructions were counted instead.
+        comparison: against the other artefact, which is the reference; None if there is none, or no latency.
+        instructions: of one inference, on an emulated device; None elsewhere.
+        reference_instructions: the same of the other artefact.
         ops: the time of each op; None where the runtime gives no profile.
         reference_ops: the same of the other artefact.
         verdict: on the speed against the other artefact.
@@ -29,8 +39,10 @@ class Profiling:
     """
 
     device: DeviceInfo
-    latency: Latency
+    latency: Latency | None
     comparison: LatencyComparison | None
+    instructions: InstructionCount | None
+    reference_instructions: InstructionCount | None
     ops: OpProfile | None
     reference_ops: OpProfile | None
     verdict: SpeedVerdict | None
@@ -47,7 +59,7 @@ def profile_artifact(
         profile: the device.
         artifact: the file.
         against: another file for the same runtime, usually the float model.
-        runs: timed runs (pairs of runs, against another).
+        runs: timed runs (pairs of runs, against another); on an emulated device at most 5 are counted.
         seed: of the input and of the interval's bootstrap.
 
     Raises:
@@ -60,10 +72,31 @@ def profile_artifact(
     files = [artifact] if against is None else [artifact, against]
     for file in files:
         check_kind(profile, file)
+    found = hazards(artifact) if profile.artifact == "onnx" else ()
+    if profile.transport.kind == "emulated":
+        try:
+            return _counted(profile, files, min(runs, _COUNTED), found)
+        except CannotCountError as error:
+            reason = f"instructions were not counted: {error}; the times above are the emulator's, not a device's"
+            return replace(_timed(profile, files, runs, seed, found), verdict=None, notes=(reason,))
+    return _timed(profile, files, runs, seed, found)
+
+
+def _counted(profile: Profile, files: Sequence[Path], runs: int, found: tuple[Hazard, ...]) -> Profiling:
+    """What an emulated device can tell."""
+    counts = [count_instructions(profile, _bytes(file), runs, file.name) for file in files]
+    with Device(profile, make_transport(profile)) as device:
+        info = device.info
+    reference = counts[1] if len(counts) > 1 else None
+    verdict = None if reference is None else instruction_verdict(counts[0], reference, info)
+    return Profiling(info, None, None, counts[0], reference, None, None, verdict, found, ())
+
+
+def _timed(profile: Profile, files: Sequence[Path], runs: int, seed: int, found: tuple[Hazard, ...]) -> Profiling:
     notes: list[str] = []
     with Device(profile, make_transport(profile)) as device:
         handles = [device.load(_bytes(file), name=file.name) for file in files]
-        if against is None:
+        if len(files) == 1:
             comparison, latency = None, device.latency(handles[0], runs=runs)
         else:
             comparison = device.compare_latency(handles[1], handles[0], runs=runs, seed=seed)
@@ -79,8 +112,7 @@ def profile_artifact(
         info = device.info
     ops += [None] * (2 - len(ops))
     verdict = None if comparison is None else speed_verdict(comparison, info, ops[0], ops[1])
-    found = hazards(artifact) if profile.artifact == "onnx" else ()
-    return Profiling(info, latency, comparison, ops[0], ops[1], verdict, found, tuple(notes))
+    return Profiling(info, latency, comparison, None, None, ops[0], ops[1], verdict, found, tuple(notes))
 
 
 def check_kind(profile: Profile, file: Path) -> None:

@@ -6,6 +6,7 @@ that are slower than in float, a CPU without instructions for integer products, 
 
 from dataclasses import dataclass
 
+from edgeq.devices.instructions import InstructionCount
 from edgeq.devices.op_profile import OpProfile
 from edgeq.measurement import DeviceInfo, LatencyComparison
 
@@ -60,6 +61,22 @@ def speed_verdict(
     )
     what = "int8 brings nothing here" if ratio.low <= 1 else "int8 is slower here"
     return SpeedVerdict(False, f"{what} ({measured}), because {reason}", slower)
+
+
+def instruction_verdict(candidate: InstructionCount, reference: InstructionCount, device: DeviceInfo) -> SpeedVerdict:
+    """Judge the integer model's instructions (candidate) against the float one's (reference) on an emulated CPU.
+
+    Instructions are not time: a CPU executes some of them slower than others. But the counts repeat.
+    """
+    ratio = candidate.median / reference.median
+    spread = max(candidate.spread, reference.spread)
+    measured = f"{ratio:.3f} times the float model's instructions on {device.cpu}, repeats within {spread:.2%}"
+    if ratio + spread < 1:
+        return SpeedVerdict(True, f"int8 needs fewer instructions here: {measured}")
+    reason = "" if set(DOT_PRODUCTS) & set(device.cpu_features) else (
+        f", because {device.cpu} has no instructions for 8-bit products (dotprod)"
+    )  # fmt: skip
+    return SpeedVerdict(False, f"int8 saves no instructions here: {measured}{reason}")
 
 
 def _reason(device: DeviceInfo, profile: OpProfile | None, slower: tuple[str, ...]) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from edgeq.devices.profile import Profile, TransportOptions
 from edgeq.devices.transports.adb import Adb
-from edgeq.devices.transports.emulated import Emulated
+from edgeq.devices.transports.emulated import CannotCountError, Emulated
 from edgeq.devices.transports.environment import Environment
 from edgeq.devices.transports.local import Local
 from edgeq.devices.transports.ssh import Ssh
 from edgeq.devices.transports.transport import Transport
 
-__all__ = ["Adb", "Emulated", "Environment", "Local", "Ssh", "Transport", "make_transport"]
+__all__ = ["Adb", "CannotCountError", "Emulated", "Environment", "Local", "Ssh", "Transport", "make_transport"]
 
 
 def _local(options: TransportOptions) -> Local:

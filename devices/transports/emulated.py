@@ -7,7 +7,9 @@ see what a CPU without VNNI computes. Timings mean nothing here.
 The runtimes choose kernels, and cpuinfo even aborts, by /proc/cpuinfo; so qemu is shown one that fits its CPU model.
 """
 
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,16 @@ CPUS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 _DEBIAN = ("python3", "libstdc++6", "libgomp1")
 _WHEELS = ("2_34", "2_31", "2_28", "2_27", "2_26", "2_17")
 _NEED_QEMU = "install qemu's user mode, on Debian `apt-get install qemu-user-static`"
+_NEED_PLUGINS = "on Debian `apt-get install qemu-user gcc libc6-dev`"
+_PLUGIN = Path(__file__).with_name("instruction_count.c")
+#: The number of the system call that marks where an inference begins and ends (getppid).
+_MARK: Mapping[str, int] = {"aarch64": 173, "x86_64": 110}
+#: From this version of qemu on its plugins have the second interface.
+_SECOND_INTERFACE = 9
+
+
+class CannotCountError(DeviceError):
+    """Instructions cannot be counted here; the emulated device itself may be well."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,14 @@ class Emulated:
         cpu: one of :data:`CPUS` of that architecture.
         requirements: the packages of the emulated machine (aarch64 only).
         agent: the agent's file.
+        count_into: the file into which qemu is to write how many instructions were executed, at each mark of the agent.
     """
 
     architecture: str
     cpu: str
     requirements: tuple[str, ...] = ()
     agent: Path = AGENT
+    count_into: Path | None = None
 
     def command(self, runtime: str) -> Sequence[str]:
         """qemu with the CPU model, its root folder, a Python, and the agent."""
@@ -61,8 +75,8 @@ class Emulated:
             raise UsageError(f"[transport] cpu = {self.cpu!r} is unknown; for {self.architecture}: {', '.join(known)}")
         root = self._root()
         python = sys.executable if self.architecture == "x86_64" else str(root / "usr" / "bin" / "python3")
-        qemu = self.emulator()
-        return (qemu, "-L", str(root), "-cpu", self.cpu, python, "-I", str(self.agent), runtime)
+        qemu = (self.emulator(),) if self.count_into is None else self._counting_emulator(self.count_into)
+        return (*qemu, "-L", str(root), "-cpu", self.cpu, python, "-I", str(self.agent), runtime)
 
     def emulator(self) -> str:
         """The path of qemu.
@@ -74,6 +88,28 @@ class Emulated:
             if found := shutil.which(name):
                 return found
         raise DeviceError(f"no emulator for {self.architecture} here: {_NEED_QEMU}")
+
+    def _counting_emulator(self, into: Path) -> tuple[str, ...]:
+        """qemu with the plugin that counts instructions; only a dynamically linked qemu takes plugins."""
+        qemu, compiler = shutil.which(f"qemu-{self.architecture}"), shutil.which("cc")
+        if qemu is None:
+            raise CannotCountError(f"no qemu-{self.architecture} here, which counts instructions: {_NEED_PLUGINS}")
+        if compiler is None:
+            raise CannotCountError(f"no C compiler here, which the counting of instructions needs: {_NEED_PLUGINS}")
+        version = subprocess.run((qemu, "--version"), capture_output=True, text=True, check=False, timeout=60).stdout
+        major = re.search(r"version (\d+)", version)
+        interface = 2 if major and int(major[1]) >= _SECOND_INTERFACE else 1
+
+        def compile_plugin(folder: Path) -> None:
+            flags = ("-shared", "-fPIC", "-O2", f"-DAPI_VERSION={interface}", "-o", str(folder / "plugin.so"))
+            command = (compiler, *flags, str(_PLUGIN))
+            try:
+                step("compile the instruction counter", command, advice=_NEED_PLUGINS)
+            except DeviceError as error:
+                raise CannotCountError(str(error)) from None
+
+        folder = made_once("instruction-count", (_PLUGIN.read_text(), str(interface)), compile_plugin)
+        return (qemu, "-plugin", f"{folder / 'plugin.so'},mark={_MARK[self.architecture]},into={into}")
 
     def _root(self) -> Path:
         """The folder that qemu looks into before the real root: the CPU's own /proc, and the system by links."""

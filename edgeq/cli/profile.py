@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgeq.devices.profiling import Profiling
     from edgeq.measurement import Latency
 
@@ -31,7 +33,7 @@ def command(
     """Time ARTIFACT (.onnx or .tflite) on a device, with random input, in turn with --against if it is given.
 
     Runs take turns within one process and are spread over several processes, so that the interval of the ratio holds
-    when the command is repeated.
+    when the command is repeated. On an emulated device, where time means nothing, instructions are counted instead.
     """
     from edgeq.devices import load_profile
     from edgeq.devices.profiling import default_device, profile_artifact
@@ -50,7 +52,9 @@ def _json(result: "Profiling") -> dict[str, object]:
 
     return {
         "device": asdict(result.device),
-        "latency": asdict(result.latency),
+        "latency": asdict(result.latency) if result.latency else None,
+        "instructions": asdict(result.instructions) if result.instructions else None,
+        "reference_instructions": asdict(result.reference_instructions) if result.reference_instructions else None,
         "comparison": asdict(result.comparison) if result.comparison else None,
         "ops": ops(result.ops),
         "reference_ops": ops(result.reference_ops),
@@ -71,11 +75,13 @@ def _print(result: "Profiling", artifact: str, against: str, quiet: bool) -> Non
     device = result.device
     features = ", ".join(device.cpu_features)
     console.print(f"{device.runtime} {device.version} on {device.cpu} ({features}), threads: {device.threads}")
-    table = Table("", "median ms", "p90 ms", "start-up ms", "peak memory kB")
-    if result.comparison:
-        table.add_row(against, *_cells(result.comparison.reference))
-    table.add_row(artifact, *_cells(result.latency))
-    console.print(table)
+    if result.latency:
+        table = Table("", "median ms", "p90 ms", "start-up ms", "peak memory kB")
+        if result.comparison:
+            table.add_row(against, *_cells(result.comparison.reference))
+        table.add_row(artifact, *_cells(result.latency))
+        console.print(table)
+    _print_instructions(console, result, artifact, against)
     if result.comparison:
         ratio = result.comparison.ratio
         console.print(f"ratio {ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] at {ratio.level:.0%}")
@@ -91,6 +97,20 @@ def _print(result: "Profiling", artifact: str, against: str, quiet: bool) -> Non
             console.print("slower than in float: " + escape(", ".join(result.verdict.leave_in_float)), soft_wrap=True)
     for line in (*summary(result.hazards), *result.notes):
         console.print(f"note: {escape(line)}", soft_wrap=True)
+
+
+def _print_instructions(console: "Console", result: "Profiling", artifact: str, against: str) -> None:
+    from rich.table import Table
+
+    if result.instructions is None:
+        return
+    table = Table("", "million instructions", "lowest", "highest", "counted")
+    for name, count in ((against, result.reference_instructions), (artifact, result.instructions)):
+        if count is not None:
+            numbers = (f"{value / 1e6:,.4f}" for value in (count.median, count.lowest, count.highest))
+            table.add_row(name, *numbers, str(count.runs))
+    console.print(table)
+    console.print("Per inference, counted under emulation: repeatable, but not time.")
 
 
 def _cells(latency: "Latency") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""TFLite files of one op each with random integers, and what an op's integers are made of."""
+"""TFLite and ONNX files of one op each with random integers, and what an op's integers are made of."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.plan.quantization import Quantization, per_tensor
 
@@ -149,11 +151,14 @@ def _sums(op: str, x: Array, weight: Array, bias: Array) -> Array:
 
 
 def elementwise(op: str, seed: int, size: int = 32) -> Elementwise:
-    """An Add, Sub or Mul of two tensors on grids of their own."""
+    """An Add, Sub or Mul of two tensors on grids of their own; every third seed has scales that make many ties."""
     rng = np.random.default_rng(seed)
     shape = (1, size, size, 32)
-    grids = tuple(per_tensor(np.float32(rng.uniform(0.01, 0.1)), int(rng.integers(-60, 60))) for _ in range(2))
-    scale = grids[0].scale * grids[1].scale * 100 if op == "Mul" else np.float32(0.11)
+    ties = seed % 3 == 2
+    scales = rng.choice([0.03125, 0.0625], 2) if ties else rng.uniform(0.01, 0.1, 2)
+    grids = tuple(per_tensor(np.float32(scale), int(rng.integers(-60, 60))) for scale in scales)
+    product = grids[0].scale * grids[1].scale * (128 if ties else 100)
+    scale = product if op == "Mul" else np.float32(0.125 if ties else 0.11)
     output = per_tensor(np.float32(scale), int(rng.integers(-60, 60)))
     file = _File()
     inputs = {}
@@ -175,3 +180,36 @@ def mean(seed: int, size: int, channels: int) -> Elementwise:
     file.add("axes", np.array([1, 2], np.int32), _INT32)
     file.add("y", (1, 1, 1, channels), _INT8, output.scale, int(output.zero_point))
     return Elementwise(_finish(file, "GlobalAveragePool"), {"x": x}, (grid,), output)
+
+
+def qlinear(op: str, seed: int, unsigned: bool, size: int = 32) -> Elementwise:
+    """ONNX Runtime's own integer Add, Mul or GlobalAveragePool; every other seed has scales that make many ties.
+
+    Inputs and output are uint8 or int8; the grids are the signed ones.
+    """
+    rng = np.random.default_rng(seed)
+    scales = rng.uniform(0.02, 0.1, 3) if seed % 2 else rng.choice([0.03125, 0.0625, 0.125, 0.25], 3)
+    grids = [per_tensor(np.float32(scale), int(rng.integers(-60, 60))) for scale in scales]
+    names = ["a"] if op == "GlobalAveragePool" else ["a", "b"]
+    if op == "Mul":
+        grids[2] = per_tensor(np.float32(scales[0] * scales[1] * 2.0 ** rng.integers(3, 9)), 7)
+    shift, dtype = (128, np.uint8) if unsigned else (0, np.int8)
+    kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
+    constants: dict[str, Any] = {}
+    for name, grid in zip([*names, "y"], [*grids[: len(names)], grids[2]], strict=True):
+        constants |= {f"{name}_s": np.float32(grid.scale), f"{name}_z": dtype(int(grid.zero_point) + shift)}
+    operands = [part for name in names for part in (name, f"{name}_s", f"{name}_z")]
+    attributes = {"channels_last": 0} if op == "GlobalAveragePool" else {}
+    node = helper.make_node(f"QLinear{op}", [*operands, "y_s", "y_z"], ["y"], domain="com.microsoft", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "op",
+        [helper.make_tensor_value_info(name, kind, ["n", size, size, 8]) for name in names],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    inputs = {name: rng.integers(0, 256, (4, size, size, 8)).astype(np.int64) - 128 for name in names}
+    fed = {name: (codes + shift).astype(dtype) for name, codes in inputs.items()}
+    return Elementwise(bytes(model.SerializeToString()), fed, tuple(grids[: len(names)]), grids[2])

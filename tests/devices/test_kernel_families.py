@@ -73,6 +73,25 @@ def test_means(device: Device, size: int, channels: int) -> None:
         np.testing.assert_array_equal(deployed(device, case.artifact, case.inputs), expected)
 
 
+QLINEAR = [("cpu-onnxruntime", True), pytest.param(("arm64-onnxruntime", False), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul", "GlobalAveragePool"])
+@pytest.mark.parametrize("where", QLINEAR)
+def test_onnxruntimes_own_ops(where: tuple[str, bool], op: str) -> None:
+    name, unsigned = where
+    shift = 128 if unsigned else 0
+    with open_device(load_profile(name)) as device:
+        for seed in range(8):
+            case = single_ops.qlinear(op, seed, unsigned)
+            y = deployed(device, case.artifact, case.inputs) - shift
+            signed = [x.astype(np.int64) - shift for x in case.inputs.values()]
+            codes = tuple(torch.from_numpy(x.astype(np.float32)) for x in signed)
+            operands = Operands(codes, case.grids, case.output, (-128, 127), Unit("u", op, ("u",), (), ()), lambda x: x)
+            expected = family(device.profile.kernels).kernels[op](operands).numpy().astype(np.int64)
+            np.testing.assert_array_equal(y, expected, err_msg=f"seed {seed}")
+
+
 def test_families_really_differ() -> None:
     """Else the tests above would prove little: each pair of families disagrees on some sum, or on some other op."""
     case = single_ops.weighted("Gemm", 0)

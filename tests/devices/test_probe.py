@@ -73,3 +73,4 @@ def test_what_follows_from_the_cpu(device: DeviceInfo, activations: str, exact: 
     profile: Profile = _fitted(load_profile("cpu-onnxruntime"), device)
     assert (profile.activations, profile.version, profile.machine) == (activations, ">=1.31,<2", device.machine)
     assert ("session.x64quantprecision" in profile.config) == exact
+    assert profile.kernels == ("onnxruntime-arm" if device.machine == "aarch64" else "onnxruntime")

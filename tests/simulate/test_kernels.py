@@ -199,14 +199,15 @@ def test_simulated_codes_are_the_runtimes(name: str, runtime: str) -> None:
         simulated, deployed = network.simulate(kernels, samples), RUNTIMES[runtime](network, samples)
         assert simulated.shape == deployed.shape
         assert len(np.unique(simulated)) > 20, "too few codes to tell anything"
-        _compare(simulated, deployed, case.bound.get(runtime, 0))
+        compare(simulated, deployed, case.bound.get(runtime, 0))
         compared += simulated.size
     assert compared >= 100_000
     if case.op in kernels.exact:
         assert runtime not in case.bound
 
 
-def _compare(simulated: Array, deployed: Array, bound: int) -> None:
+def compare(simulated: Array, deployed: Array, bound: int) -> None:
+    """No code differs by more than the bound, and few by that."""
     difference = np.abs(simulated - deployed)
     unequal = int((difference > 0).sum())
     assert difference.max() <= bound, f"{unequal} of {difference.size} codes differ, by up to {difference.max():.0f}"
@@ -219,7 +220,7 @@ def _compare(simulated: Array, deployed: Array, bound: int) -> None:
 def test_one_scale_for_all_channels(name: str, runtime: str) -> None:
     network, samples = quantized(CASES[name], 5, Request(per_channel=False))
     simulated = network.simulate(family(runtime), samples)
-    _compare(simulated, RUNTIMES[runtime](network, samples), CASES[name].bound.get(runtime, 0))
+    compare(simulated, RUNTIMES[runtime](network, samples), CASES[name].bound.get(runtime, 0))
 
 
 BLOCK = [

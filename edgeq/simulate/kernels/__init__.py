@@ -9,9 +9,11 @@ from edgeq.simulate.kernels.fixed_point import GEMMLOWP, LITERT_REFERENCE, RUY, 
 from edgeq.simulate.kernels.litert import LITERT_DEFAULT
 from edgeq.simulate.kernels.litert_arm import LITERT_ARM
 from edgeq.simulate.kernels.onnxruntime import ONNXRUNTIME_X86
+from edgeq.simulate.kernels.onnxruntime_arm import ONNXRUNTIME_ARM
 
 FAMILIES: tuple[Family, ...] = (
     ONNXRUNTIME_X86,
+    ONNXRUNTIME_ARM,
     LITERT_DEFAULT,
     LITERT_ARM,
     LITERT_REFERENCE,

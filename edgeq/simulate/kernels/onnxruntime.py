@@ -31,11 +31,12 @@ def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
 
 
 def _mul(operands: Operands) -> torch.Tensor:
-    """QLinearMul: rint((a - za) (b - zb) * (sa sb / sc)) + zc."""
+    """QLinearMul: rint((a - za) (b - zb) * (sa sb / sc) + zc): the zero point decides where a tie goes."""
     a, b = (c - int(g.zero_point) for c, g in zip(operands.codes, operands.grids, strict=True))
     scale = float32(operands.grids[0].scale) * float32(operands.grids[1].scale) / float32(operands.output.scale)
-    result = torch.round((a * b).to(torch.float32) * scale).to(torch.float64) + int(operands.output.zero_point)
-    return saturate(result, operands)
+    shift = -operands.output.qmin
+    result = torch.round((a * b).to(torch.float32) * scale + (int(operands.output.zero_point) + shift))
+    return saturate(result.to(torch.float64) - shift, operands)
 
 
 def _global_average_pool(operands: Operands) -> torch.Tensor:
