@@ -113,10 +113,14 @@ def _with_project(options: Any) -> Any:
     context = click.get_current_context()
     if context.obj is None:
         return options
-    budgets, given = context.obj.budgets, context.get_parameter_source("max_drop")
-    if given is not click.core.ParameterSource.DEFAULT:
+    budgets, devices = context.obj.budgets, context.obj.device_budgets
+    if context.get_parameter_source("max_drop") is not click.core.ParameterSource.DEFAULT:
         budgets = replace(budgets, accuracy_drop=options.budgets.accuracy_drop)
-    return replace(options, budgets=budgets, device_budgets=context.obj.device_budgets)
+        devices = {
+            profile: {name: limit for name, limit in limits.items() if name != "accuracy_drop"}
+            for profile, limits in devices.items()
+        }
+    return replace(options, budgets=budgets, device_budgets=devices)
 
 
 def run(options: Any, *, as_json: bool, quiet: bool, verbose: bool) -> int:

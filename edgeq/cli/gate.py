@@ -59,9 +59,9 @@ def _judge(release: "Release", last: "Release | None", folder: Path, given: dict
 
     project = _project(given["config"])
     general = Budgets() if project is None else project.budgets
-    general = general.with_limits(_limits(given["budgets"]))
     devices = {} if project is None else dict(project.device_budgets)
-    judgement = gate(release, general, device_budgets=devices, baseline=last, folder=folder)
+    flags = _limits(given["budgets"])
+    judgement = gate(release, general, device_budgets=devices, overrides=flags, baseline=last, folder=folder)
     _, problems = verify_bundle(folder)
     tampered = tuple(Check("untouched", None, None, Outcome.FAIL, problem) for problem in problems)
     return Judgement((*tampered, *judgement.checks))

@@ -16,10 +16,11 @@ from edgeq.errors import DeviceError
 from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, file_for, write_files
+from edgeq.pipeline.by_layer import blamed, layer_rows, measure_layers, with_measured
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
-from edgeq.pipeline.validate import Validation, measure, times_by_op
+from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
@@ -27,7 +28,7 @@ from edgeq.release.atomic import check_destination
 from edgeq.release.bundle import write_bundle
 from edgeq.release.gate import gate
 from edgeq.release.outcome import Judgement, Outcome
-from edgeq.release.release import Artifact, Delivery, EvaluationData, Layer, Release, Slices
+from edgeq.release.release import Artifact, Delivery, EvaluationData, Release, Slices
 from edgeq.run_folder import RunFolder
 
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
@@ -97,9 +98,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
     release = replace(release, recovery=recovery)
-    limits = _device_budgets(profiles)
-    limits |= {name: {**limits.get(name, {}), **own} for name, own in options.device_budgets.items()}
-    judgement = gate(release, options.budgets, device_budgets=limits)
+    judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
     if wanted and sets.probe is not None and not sets.probe.whole:
@@ -108,7 +107,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         reporter.start("diagnose")
         found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
         reporter.finish(f"{found['verdict']}: {found['cause']}")
-        release = replace(release, diagnosis=found, layers=_blamed(release.layers, found), pictures=pictures)
+        release = replace(release, diagnosis=found, layers=blamed(release.layers, found), pictures=pictures)
     reporter.start("report")
     released = {artifact.name for artifact in release.artifacts}
     contents = {file.name: file.data for file in files if file.name in released}
@@ -129,13 +128,16 @@ def _measure_all(
     reporter: Reporter,
 ) -> tuple[Release, dict[str, str]]:
     validation = Validation(options, model, plan, sets, folder, reporter)
-    measurements, failures, op_times = [], {}, []
+    measurements, failures, op_times, layers = [], {}, [], []
     for profile in profiles:
         reporter.start(f"validate {profile.name}")
         try:
             with open_device(profile) as device:
-                measurements.append(measure(validation, device, profile, file_for(profile, files)))
-                op_times += times_by_op(validation, device, profile, file_for(profile, files))
+                file = file_for(profile, files)
+                measurements.append(measure(validation, device, profile, file))
+                ops = op_profile(validation, device, profile, file)
+                op_times += times_by_op(profile, ops)
+                layers.append(measure_layers(validation, device, profile, file, ops))
         except DeviceError as error:
             failures[profile.name] = str(error)
             reporter.finish(f"could not be used: {error}")
@@ -158,9 +160,10 @@ def _measure_all(
         evaluation=_evaluation(sets),
         measurements=tuple(measurements),
         deliveries=tuple(delivery for file in files for delivery in _deliveries(file, plan, model)),
-        layers=_layers(model, plan),
+        layers=with_measured(layer_rows(model, plan), plan, layers),
         op_times=tuple(op_times),
         notes=notes,
+        device_limits={profile.name: _stated(profile) for profile in profiles if _stated(profile)},
     )
     return release, failures
 
@@ -242,51 +245,6 @@ def _deliveries(file: File, plan: Plan, model: Model) -> list[Delivery]:
     return rows
 
 
-def _device_budgets(profiles: tuple[Profile, ...]) -> dict[str, dict[str, Any]]:
-    """The limits that the profiles themselves state."""
-    names = ("size_bytes", "memory_bytes", "latency_ms")
-    stated = {p.name: {key: getattr(p.budgets, key) for key in names} for p in profiles}
-    return {
-        profile: limits
-        for profile, all_limits in stated.items()
-        if (limits := {key: float(value) for key, value in all_limits.items() if value is not None})
-    }
-
-
-def _blamed(layers: tuple[Layer, ...], diagnosis: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """The rows with what the diagnostic found of each layer; blame as a share of the whole climb."""
-    found = {layer["name"]: layer for layer in diagnosis["layers"]}
-    climb = sum(layer["blame"] or 0.0 for layer in diagnosis["layers"]) or 1.0
-    return tuple(
-        replace(
-            row,
-            blame=None if entry["blame"] is None else entry["blame"] / climb,
-            half_width=entry["half_width"],
-            safe_bits=entry["safe_bits"],
-        )
-        if (entry := found.get(row.module or row.name) or found.get(row.name)) is not None
-        else row
-        for row in layers
-    )
-
-
-def _layers(model: Model, plan: Plan) -> tuple[Layer, ...]:
-    counts = macs(model.graph, model.shapes)
-    rows = []
-    for unit in plan.units:
-        weight = plan.weights.get(unit.weight) if unit.weight is not None else None
-        bias = plan.biases.get(unit.name)
-        numbers = [constant.codes.size for constant in (weight, bias) if constant is not None]
-        rows.append(
-            Layer(
-                name=unit.name,
-                op=unit.op,
-                bits=str(plan.skeleton.bits[unit.name]),
-                integer=unit.integer,
-                module=unit.module,
-                reason=unit.reason,
-                macs=sum(counts.get(node, 0) for node in unit.nodes) or None,
-                parameters=sum(numbers) or None,
-            )
-        )
-    return tuple(rows)
+def _stated(profile: Profile) -> dict[str, float]:
+    """The limits that a device profile itself states; its keys are budgets of the gate."""
+    return {name: float(limit) for name, limit in asdict(profile.budgets).items() if limit is not None}

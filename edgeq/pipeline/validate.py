@@ -15,6 +15,8 @@ from torch import nn
 from edgeq.calibration.data import Dataset
 from edgeq.devices import Device, Handle, Profile, parity
 from edgeq.devices.hazards import hazards
+from edgeq.devices.op_profile import OpProfile
+from edgeq.devices.op_profile import OpTime as TimedOp
 from edgeq.devices.speed_verdict import speed_verdict
 from edgeq.graph.graph import name
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Latency, LatencyComparison, Measurement
@@ -115,7 +117,7 @@ def _deployed(validation: Validation, device: Device, profile: Profile, file: Fi
         ]
         return _pack(np.concatenate(parts))
 
-    key = _device_key(validation, device, profile) | {"file": file.sha256 if kind == "integer" else _sha(data)}
+    key = device_key(validation, device, profile) | {"file": file.sha256 if kind == "integer" else _sha(data)}
     return _unpack(validation.folder.stage(f"outputs-{profile.name}-{kind}", key, compute))
 
 
@@ -128,7 +130,7 @@ def simulate(validation: Validation, kernels: str) -> Array:
         module: nn.Module = IntegerSimulation(graph, plan, family(kernels)) if known else Simulation(graph, plan)
         return _pack(_run_module(module, validation))
 
-    key = {"plan": _plan_digest(validation), "data": validation.sets.digests["evaluation"], "kernels": kernels}
+    key = {"plan": plan_digest(validation), "data": validation.sets.digests["evaluation"], "kernels": kernels}
     return _unpack(validation.folder.stage("simulated", key, compute))
 
 
@@ -177,30 +179,31 @@ def _latency(validation: Validation, device: Device, profile: Profile, file: Fil
         runs, seed = validation.options.latency_runs, validation.options.seed
         return json.dumps(asdict(device.compare_latency(*handles, sample, runs, seed=seed))).encode()
 
-    key = _device_key(validation, device, profile) | {"file": file.sha256, "runs": validation.options.latency_runs}
+    key = device_key(validation, device, profile) | {"file": file.sha256, "runs": validation.options.latency_runs}
     stored = json.loads(validation.folder.stage(f"latency-{profile.name}", key, compute))
     return LatencyComparison(
         Latency(**stored["reference"]), Latency(**stored["candidate"]), Interval(**stored["ratio"])
     )
 
 
-def times_by_op(validation: Validation, device: Device, profile: Profile, file: File) -> list[OpTime]:
-    """Time by kind of op, the longest first, where the runtime has a profiler."""
+def op_profile(validation: Validation, device: Device, profile: Profile, file: File) -> OpProfile:
+    """The time of each op, where the runtime has a profiler; none without it, and where latency was not asked for."""
     if not validation.options.latency_runs or profile.runtime not in ("onnxruntime", "litert"):
-        return []
+        return OpProfile(())
 
     def compute() -> bytes:
         sample = to_file_layout(next(validation.sets.evaluation.batches(1)).inputs, file)
         found = device.op_profile(device.load(file.data, name=file.name), sample)
-        rows: dict[tuple[str, bool], list[float]] = {}
-        for op in found.ops:
-            rows.setdefault((op.op, op.kind != "float"), []).append(op.milliseconds)
-        ordered = sorted(rows.items(), key=lambda row: -sum(row[1]))
-        return json.dumps([[op, sum(times), len(times), integer] for (op, integer), times in ordered]).encode()
+        return json.dumps([asdict(op) for op in found.ops]).encode()
 
-    key = _device_key(validation, device, profile) | {"file": file.sha256}
+    key = device_key(validation, device, profile) | {"file": file.sha256}
     stored = json.loads(validation.folder.stage(f"ops-{profile.name}", key, compute))
-    return [OpTime(profile.name, op, milliseconds, calls, integer) for op, milliseconds, calls, integer in stored]
+    return OpProfile(tuple(TimedOp(**op) for op in stored))
+
+
+def times_by_op(profile: Profile, ops: OpProfile) -> list[OpTime]:
+    """Time by kind of op, the longest first."""
+    return [OpTime(profile.name, op, total, calls, kind != "float") for op, kind, calls, total in ops.by_op()]
 
 
 def _agreement(reference: Evaluation, deployed: Evaluation) -> Interval | None:
@@ -224,7 +227,8 @@ def _decides(outputs: Array) -> bool:
     return outputs.ndim == 2 and outputs.shape[1] > 1
 
 
-def _device_key(validation: Validation, device: Device, profile: Profile) -> dict[str, Any]:
+def device_key(validation: Validation, device: Device, profile: Profile) -> dict[str, Any]:
+    """What the result of running anything on a device depends on."""
     info: DeviceInfo = device.info
     return {
         "profile": asdict(profile),
@@ -234,7 +238,8 @@ def _device_key(validation: Validation, device: Device, profile: Profile) -> dic
     }
 
 
-def _plan_digest(validation: Validation) -> str:
+def plan_digest(validation: Validation) -> str:
+    """Of the plan and the model that it is of."""
     return digest(validation.plan) + validation.model.digest
 
 

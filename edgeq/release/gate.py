@@ -22,6 +22,7 @@ def gate(
     budgets: Budgets | None = None,
     *,
     device_budgets: Mapping[str, Mapping[str, Any]] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     baseline: Release | None = None,
     folder: Path | None = None,
 ) -> Judgement:
@@ -30,12 +31,19 @@ def gate(
     Args:
         release: what was built and measured.
         budgets: limits for every device; the defaults of `Budgets` if None.
-        device_budgets: profile -> limits that replace those of `budgets` on that device.
+        device_budgets: profile -> limits that replace, on that device, those of `budgets` and of its profile.
+        overrides: limits that replace all others, on every device.
         baseline: the last release.
         folder: where the files lie; given, each must still be the one that was measured.
     """
-    general = budgets or Budgets()
-    limits = {profile: general.with_limits(own) for profile, own in (device_budgets or {}).items()}
+    general = (budgets or Budgets()).with_limits(overrides or {})
+    own_limits, stated = device_budgets or {}, release.device_limits
+    limits = {
+        profile: _stricter(general, stated.get(profile, {}))
+        .with_limits(own_limits.get(profile, {}))
+        .with_limits(overrides or {})
+        for profile in dict.fromkeys((*stated, *own_limits))
+    }
     checks = list(_complete(release, limits)) + list(_fresh(release, folder))
     findings: list[Check | Trial] = []
     for measurement in release.measurements:
@@ -46,6 +54,16 @@ def gate(
     decided = iter(decide(trials, lambda trial: limits.get(trial.device, general).alpha))
     checks += [next(decided) if isinstance(finding, Trial) else finding for finding in findings]
     return Judgement(tuple(checks))
+
+
+def _stricter(general: Budgets, stated: Mapping[str, float]) -> Budgets:
+    """The general limits with what a device profile allows: of two limits on a cost the lower one."""
+    return general.with_limits(
+        {
+            name: limit if (known := getattr(general, name)) is None else min(known, limit)
+            for name, limit in stated.items()
+        }
+    )
 
 
 def _complete(release: Release, limits: Mapping[str, Budgets]) -> Iterator[Check]:

@@ -93,12 +93,12 @@ class Layer:
         reason: why it is float, or how it came to be integer.
         macs: multiply-accumulates of one sample.
         parameters: number of weights and biases.
-        sqnr_db: signal to quantization noise of its output, in decibels.
+        sqnr_db: signal to quantization noise of its output in decibels, all layers before it quantized too.
         blame: its share of the loss (`edgeq diagnose`).
         half_width: half-width of its basin, in weight units.
         safe_bits: the fewest safe bits of its weights.
-        parity_steps: largest difference of simulated and deployed output, in steps.
-        latency_ms: its time on the device.
+        parity_steps: largest difference of simulated and deployed output on any device, in steps.
+        latency_ms: its time on the first device whose runtime tells it.
     """
 
     name: str
@@ -177,6 +177,7 @@ class Release:
         recovery: or None if there was none.
         pictures: basin pictures.
         notes: sentences the reader should see (a calibration doctor's warning ...).
+        device_limits: profile -> budget -> limit, what the device profiles themselves state a model may cost.
     """
 
     model: str
@@ -195,6 +196,7 @@ class Release:
     recovery: Recovery | None = None
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    device_limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def measurement(self, profile: str) -> Measurement | None:
         """What was measured on a profile, or None."""

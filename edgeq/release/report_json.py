@@ -17,6 +17,7 @@ import numpy as np
 from edgeq.errors import DataError
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Latency, LatencyComparison, Measurement, Parity
 from edgeq.release import samples
+from edgeq.release.budgets import Budgets
 from edgeq.release.checks.accuracy import agreeing
 from edgeq.release.numbers import drop_of, value_interval
 from edgeq.release.outcome import Check, Judgement, Outcome
@@ -53,6 +54,7 @@ def report_json(release: Release, judgement: Judgement) -> bytes:
         "checks": [asdict(check) for check in judgement.checks],
         "devices": {m.device.profile: _device(m) for m in release.measurements},
         "asked_devices": list(release.devices),
+        "device_limits": {profile: dict(limits) for profile, limits in release.device_limits.items()},
         "evaluation": {
             "digest": release.evaluation.digest,
             "samples": release.evaluation.samples,
@@ -188,7 +190,13 @@ def _release(content: Mapping[str, Any]) -> Release:
         recovery=_recovery(content["recovery"]),
         pictures=tuple(Picture(**picture) for picture in content["pictures"]),
         notes=tuple(content["notes"]),
+        device_limits={profile: _limits(limits) for profile, limits in content["device_limits"].items()},
     )
+
+
+def _limits(value: Mapping[str, Any]) -> dict[str, float]:
+    Budgets().with_limits(value)  # refuses names that are no budgets
+    return {name: float(limit) for name, limit in value.items()}
 
 
 def _slices(value: Mapping[str, Any], number: int) -> Slices:

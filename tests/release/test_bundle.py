@@ -200,9 +200,19 @@ def test_gate_reads_budgets_from_the_project_file(bundle: Path, monkeypatch: pyt
     monkeypatch.chdir(bundle.parent)
     (bundle.parent / "edgeq.toml").write_text("[gate.device.cpu-onnxruntime]\nsize_bytes = 10\n")
     assert run(gate_command, bundle)[0] == 1
-    assert run(gate_command, bundle, "--budget", "size_bytes=1e9")[0] == 1
+    assert run(gate_command, bundle, "--budget", "size_bytes=1e9")[0] == 0
     (bundle.parent / "edgeq.toml").write_text("[gate]\nsize_bytes = 10\n")
     assert run(gate_command, bundle, "--budget", "size_bytes=1e9")[0] == 0
+
+
+def test_gate_holds_what_the_device_profile_allows(make_release: MakeRelease, tmp_path: Path) -> None:
+    limits = {"cpu-onnxruntime": {"size_bytes": 10.0, "start_up_ms": 50.0}}
+    folder = write(make_release(device_limits=limits), tmp_path / "release")
+    code, output = run(gate_command, folder)
+    assert code == 1
+    assert "FAIL  size           cpu-onnxruntime: 290 KB of 10 B: 290 KB too much" in output
+    assert "pass  start_up       cpu-onnxruntime: 33 ms of 50 ms" in output
+    assert run(gate_command, folder, "--budget", "size_bytes=off")[0] == 0
 
 
 @pytest.mark.parametrize("budget", ["size=3", "size_bytes", "size_bytes=big", "delivered=3", "confidence=off"])

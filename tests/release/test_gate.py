@@ -33,6 +33,7 @@ ALL = Budgets(
     size_bytes=300_000,
     memory_bytes=70_000_000,
     latency_ms=2.0,
+    start_up_ms=40.0,
     speed_up=1.5,
     slowdown=0.1,
     integer_share=1.0,
@@ -46,7 +47,7 @@ def test_a_good_release_passes_every_check(make_release: MakeRelease) -> None:
     )
     assert {check.name for check in judgement.checks} == {
         *("accuracy_drop", "baseline_drop", "slice_drop", "agreement", "parity", "parity_steps", "delivered"),
-        *("integer_share", "size", "memory", "latency", "speed_up", "slowdown"),
+        *("integer_share", "size", "memory", "latency", "start_up", "speed_up", "slowdown"),
     }
     assert judgement.outcome is Outcome.PASS
     assert judgement.outcome.exit_code is ExitCode.PASSED
@@ -72,6 +73,7 @@ def test_every_budget_has_a_check_that_it_switches_off(make_release: MakeRelease
         ({"size_bytes": 100_000}, "size", {}, "190 KB too much"),
         ({"memory_bytes": 1e6}, "memory", {}, "59 MB too much"),
         ({"latency_ms": 1.0}, "latency", {}, "0.6 ms too much"),
+        ({"start_up_ms": 30}, "start_up", {}, "3 ms too much"),
         ({"speed_up": 3}, "speed_up", {}, "2.00x the speed of the float model"),
         ({"integer_share": 1}, "integer_share", {"integer_mac_share": 0.8}, "80 % of the MACs"),
     ],
@@ -177,6 +179,7 @@ def test_what_is_missing_or_not_a_number_fails(
         ({"parity_steps": 3}, "parity_steps", {"parity": Parity(0, 0, {}, None)}),
         ({"latency_ms": 99}, "latency", {"latency": None}),
         ({"memory_bytes": 1e12}, "memory", {"latency": None}),
+        ({"start_up_ms": 1e9}, "start_up", {"latency": None}),
         ({"speed_up": 0.1}, "speed_up", {"latency": None}),
         ({"size_bytes": 1e12}, "size", {"size_bytes": 0}),
         ({"integer_share": 0.0}, "integer_share", {"integer_mac_share": float("nan")}),
@@ -242,6 +245,45 @@ def test_limits_of_one_device_replace_the_general_ones(
     judgement = gate(release, Budgets(size_bytes=300_000), device_budgets={"cpu-litert": {"size_bytes": 1000}})
     sizes = {check.device: check.outcome for check in judgement.checks if check.name == "size"}
     assert sizes == {"cpu-onnxruntime": Outcome.PASS, "cpu-litert": Outcome.FAIL}
+
+
+def test_what_a_device_profile_allows_is_held_too(make_release: MakeRelease, make_measurement: MakeMeasurement) -> None:
+    stated = {"cpu-onnxruntime": {"size_bytes": 1000.0, "memory_bytes": 1e9, "latency_ms": 1.25, "start_up_ms": 99.0}}
+    judgement = gate(make_release(device_limits=stated))
+    found = {c.name: c.outcome for c in judgement.checks if c.limit in stated["cpu-onnxruntime"].values()}
+    assert found == {
+        "size": Outcome.FAIL,
+        "memory": Outcome.PASS,
+        "latency": Outcome.FAIL,
+        "start_up": Outcome.PASS,
+    }
+    unmeasured = gate(make_release(make_measurement(latency=None), device_limits=stated))
+    for name in ("memory", "latency", "start_up"):
+        check = named(unmeasured, name)
+        assert (check.outcome, check.measured) == (Outcome.FAIL, None)
+        assert "was not measured" in check.reason
+
+
+def test_of_the_projects_and_the_profiles_limit_the_stricter_holds_unless_replaced(make_release: MakeRelease) -> None:
+    def size_limit(stated: float, general: float | None, **more: dict[str, float | None]) -> float | None:
+        devices = {"cpu-onnxruntime": more["own"]} if "own" in more else {}
+        release = make_release(device_limits={"cpu-onnxruntime": {"size_bytes": stated}})
+        judgement = gate(
+            release, Budgets(size_bytes=general), device_budgets=devices, overrides=more.get("overrides", {})
+        )
+        return next((check.limit for check in judgement.checks if check.name == "size"), None)
+
+    assert size_limit(1e6, 5e5) == 5e5
+    assert size_limit(1e6, 2e6) == 1e6
+    assert size_limit(1e6, None) == 1e6
+    assert size_limit(1e6, 5e5, own={"size_bytes": 3e6}) == 3e6
+    assert size_limit(1e6, 5e5, own={"size_bytes": None}) is None
+    assert size_limit(1e6, 5e5, own={"size_bytes": 3e6}, overrides={"size_bytes": 4e6}) == 4e6
+
+
+def test_a_device_whose_profile_has_limits_and_was_not_measured_fails(make_release: MakeRelease) -> None:
+    judgement = gate(make_release(device_limits={"board": {"size_bytes": 1e9}}))
+    assert named(judgement, "measured").device == "board"
 
 
 def test_scores_that_are_not_decisions_are_compared_by_bootstrap_in_the_right_direction(

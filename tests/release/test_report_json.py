@@ -67,7 +67,11 @@ def test_a_report_read_back_is_judged_the_same(
     make_release: MakeRelease, make_measurement: MakeMeasurement, tmp_path: Path
 ) -> None:
     budgets = Budgets(slice_drop=0.05, agreement=0.99, speed_up=1.2, parity_steps=1, integer_share=1.0)
-    release = make_release(make_measurement(), make_measurement(profile="cpu-litert", artifact="model.tflite"))
+    release = make_release(
+        make_measurement(),
+        make_measurement(profile="cpu-litert", artifact="model.tflite"),
+        device_limits={"cpu-litert": {"latency_ms": 1.0}},
+    )
     judgement = gate(release, budgets)
     (tmp_path / "report.json").write_bytes(report_json(release, judgement))
     again, recorded = read_report(tmp_path)
@@ -118,6 +122,13 @@ def test_what_is_not_a_report_is_one_clear_error(tmp_path: Path, content: bytes,
 
 def test_a_missing_report_names_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="edgeq convert"):
+        read_report(tmp_path)
+
+
+def test_limits_that_are_no_budgets_are_an_error(make_release: MakeRelease, tmp_path: Path) -> None:
+    report = written(make_release()) | {"device_limits": {"cpu-onnxruntime": {"size": 3}}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(DataError, match="not a whole report"):
         read_report(tmp_path)
 
 

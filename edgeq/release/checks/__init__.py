@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from edgeq.release.checks.accuracy import accuracy_drop, agreement, baseline_drop, slice_drop
 from edgeq.release.checks.delivery import delivered, integer_share
 from edgeq.release.checks.parity import parity, parity_steps
-from edgeq.release.checks.resources import latency, memory, size, slowdown, speed_up
+from edgeq.release.checks.resources import latency, memory, size, slowdown, speed_up, start_up
 from edgeq.release.checks.subject import Subject
 from edgeq.release.checks.trial import Trial
 from edgeq.release.outcome import Check
@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Check | Trial]], ...] = (
     size,
     memory,
     latency,
+    start_up,
     speed_up,
     slowdown,
 )

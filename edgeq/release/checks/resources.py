@@ -21,7 +21,7 @@ def size(subject: Subject) -> Iterator[Check]:
 
 
 def memory(subject: Subject) -> Iterator[Check]:
-    """Peak memory of the process that runs it."""
+    """What a fresh process gains at its peak by running it."""
     latency_ = subject.measurement.latency
     peak = None if latency_ is None else latency_.candidate.peak_memory_bytes
     yield from _at_most(subject, "memory", peak, subject.budgets.memory_bytes, "bytes")
@@ -32,6 +32,13 @@ def latency(subject: Subject) -> Iterator[Check]:
     latency_ = subject.measurement.latency
     median = None if latency_ is None else latency_.candidate.median_ms
     yield from _at_most(subject, "latency", median, subject.budgets.latency_ms, "ms")
+
+
+def start_up(subject: Subject) -> Iterator[Check]:
+    """Time from loading to the first result."""
+    latency_ = subject.measurement.latency
+    first = None if latency_ is None else latency_.candidate.start_up_ms
+    yield from _at_most(subject, "start_up", first, subject.budgets.start_up_ms, "ms")
 
 
 def speed_up(subject: Subject) -> Iterator[Check]:
