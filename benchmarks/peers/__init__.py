@@ -1,0 +1,1 @@
+"""One short script a peer, each run by ``benchmarks/peers.py`` in that peer's own virtual environment."""

@@ -1,0 +1,153 @@
+"""What every peer script shares: a JSON job comes in, one JSON line goes out, a clock runs over the quantization alone.
+
+Needs NumPy alone, so that it runs in every peer's environment; onnxruntime or torch only where a function says so.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class UnsupportedError(Exception):
+    """The peer does not offer what the job asks for; the message says what."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to quantize and how.
+
+    Attributes:
+        model: the float ONNX file.
+        factory: file and function of the same model in PyTorch, and its weights; None if there is none.
+        calibration: npz with ``x``, the unlabelled samples.
+        evaluation: npz with ``x``.
+        weights: bits.
+        activations: bits.
+        ends: first and last layer at 8 bits.
+        method: of the peer.
+        output: folder that is there and empty.
+    """
+
+    model: str
+    factory: tuple[str, str, str] | None
+    calibration: str
+    evaluation: str
+    weights: int
+    activations: int
+    ends: bool
+    method: str
+    output: str
+
+    def samples(self) -> Array:
+        """The calibration samples, float32, first axis the sample."""
+        x: Array = np.load(self.calibration)["x"]
+        return x
+
+    def batches(self, size: int) -> list[Array]:
+        """The calibration samples in batches."""
+        x = self.samples()
+        return [x[i : i + size] for i in range(0, len(x), size)]
+
+
+@dataclass
+class Result:
+    """What a script found.
+
+    Attributes:
+        file: what a runtime would run, in the output folder; None if the peer has none for this format.
+        scores: npz with ``scores`` of the peer's simulation where there is no file.
+        seconds: CPU seconds of the quantization.
+        peak: MB of the process at the end of the quantization.
+        base: MB of the process before it: interpreter and libraries.
+        note: what the reader should know.
+    """
+
+    file: str | None = None
+    scores: str | None = None
+    seconds: float = 0.0
+    peak: float = 0.0
+    base: float = 0.0
+    note: str = ""
+
+    @contextlib.contextmanager
+    def clock(self) -> Iterator[None]:
+        """Time and memory of what runs inside."""
+        self.base = _peak()
+        began = time.process_time()
+        yield
+        self.seconds += time.process_time() - began
+        self.peak = _peak()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run(quantize: Callable[[Job], Result]) -> None:
+    """Do the job named on the command line and print its result; what a library prints meanwhile goes to stderr."""
+    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        answer = asdict(quantize(job))
+    except UnsupportedError as reason:
+        answer = {"unsupported": str(reason)}
+    os.write(out, (json.dumps(answer) + "\n").encode())
+
+
+def torch_module(job: Job) -> Any:
+    """The float model in PyTorch, in evaluation mode; one thread.
+
+    Raises:
+        UnsupportedError: there is no PyTorch source of the model.
+    """
+    import importlib.util
+
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if job.factory is None:
+        raise UnsupportedError("needs a torch module; this model is there as ONNX only")
+    file, function, weights = job.factory
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    source = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = source
+    spec.loader.exec_module(source)
+    module = getattr(source, function)()
+    if Path(weights).suffix == ".onnx":
+        source.read(module, weights)
+    else:
+        module.load_state_dict(torch.load(weights))
+    return module.eval()
+
+
+def simulate(job: Job, call: Callable[[Any], Any], size: int = 100) -> str:
+    """Scores of all evaluation samples by a torch callable, written beside the job's other output."""
+    import torch
+
+    x = np.load(job.evaluation)["x"]
+    with torch.no_grad():
+        parts = [np.asarray(call(torch.from_numpy(x[i : i + size]))) for i in range(0, len(x), size)]
+    return write_scores(job, parts)
+
+
+def write_scores(job: Job, parts: list[Array]) -> str:
+    """The scores as a file."""
+    path = Path(job.output) / "scores.npz"
+    np.savez(path, scores=np.concatenate(parts))
+    return str(path)

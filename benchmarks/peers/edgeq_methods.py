@@ -1,0 +1,67 @@
+"""edgeq's own rounding methods, by the functions that ``edgeq convert`` calls.
+
+Methods: auto (``--method auto``; the samples that it holds out to choose by are a fifth of the job's, so that it sees
+what the peers see), or any name of ``edgeq.calibration.methods``. Runs in the environment that edgeq is installed in.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from edgeq.calibration.data import open_dataset
+from edgeq.calibration.specs import input_specs
+from edgeq.calibration.split import split
+from edgeq.exporters.onnx.export import export
+from edgeq.graph.graph import Graph
+from edgeq.pipeline.inputs import Sets, open_model, request
+from edgeq.pipeline.options import Options
+from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.plan.bits import Bits
+from edgeq.plan.ops import WEIGHTED
+from edgeq.plan.rules import decide
+from edgeq.progress import SILENT
+from edgeq.run_folder import RunFolder
+from peers.contract import Job, Result, run
+
+
+def choose(job: Job) -> Result:
+    """The integer file."""
+    torch.set_num_threads(1)
+    options = Options(
+        model=job.model, data=job.calibration, output=Path(job.output) / "release",
+        bits=Bits(job.weights, job.activations), method=job.method,
+    )  # fmt: skip
+    model = open_model(options)
+    if job.ends:
+        options = replace(options, overrides=tuple((layer, Bits(8, 8)) for layer in _ends(model.graph)))
+    skeleton = decide(model.graph, request(options, ()))
+    sets = _sets(job, model.graph)
+    file = Path(job.output) / "model.onnx"
+    result = Result(file=str(file))
+    with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder)) as stages, result.clock():
+        ranges = calibrate(options, model, skeleton, sets, stages, SILENT)
+        plan = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
+    result.note = f"chose {plan.method}" if job.method == "auto" else ""
+    file.write_bytes(export(model.graph, plan))
+    return result
+
+
+def _ends(graph: Graph) -> tuple[str, str]:
+    layers = [str(node.name) for node in graph.nodes if node.op_type in WEIGHTED]
+    return layers[0], layers[-1]
+
+
+def _sets(job: Job, graph: Graph) -> Sets:
+    """A method alone calibrates on all samples; auto holds some of them out, as ``edgeq convert`` does."""
+    data = open_dataset(job.calibration, input_specs(graph.inputs), None)
+    if job.method != "auto":
+        return Sets(data, None, data, data)
+    distinct = len(set(data.hashes))
+    parts = split(data, {"calibration": distinct * 4 // 5, "probe": distinct - distinct * 4 // 5})
+    return Sets(parts["calibration"], parts["probe"], parts["probe"], data)
+
+
+if __name__ == "__main__":
+    run(choose)
