@@ -13,7 +13,7 @@ it is better by L than GPTQ's.
 
 import torch
 
-from edgeq.calibration.gptq import choose, gptq
+from edgeq.calibration.gptq import Best, gptq
 from edgeq.calibration.layer import Layer
 
 STEPS = 400
@@ -25,8 +25,10 @@ REGULARIZATION = 0.02
 def adaround(problem: Layer, steps: int = STEPS) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes (groups, outputs, K) and scales (groups, outputs), never worse by L than GPTQ's. Deterministic."""
     codes, scale = gptq(problem)
-    learned = learn(problem, codes, scale, steps)
-    return choose(problem, torch.stack([codes, learned]), torch.stack([scale, scale]))
+    best = Best(problem)
+    best.offer(codes, scale)
+    best.offer(learn(problem, codes, scale, steps), scale)
+    return best.codes, best.scale
 
 
 def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int = STEPS) -> torch.Tensor:

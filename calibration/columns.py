@@ -6,6 +6,8 @@ A convolution's X holds the patches under its kernel (im2col), K = channels of a
 holds the input's vectors, with one group.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -67,51 +69,92 @@ def columns(graph: Graph, unit: Unit, tensor: torch.Tensor, thin: int = 1, offse
     node = graph.node(unit.name)
     if node.op_type != "Conv":
         return tensor.reshape(-1, tensor.shape[-1])[offset % thin :: thin].T[None]
-    groups = int(node.attributes.get_int("group", 1))
+    window = _Window.of(node, _kernel(graph, unit))
+    if window.rank == 1:
+        tensor = tensor.unsqueeze(2)
+    return window.patches(tensor, thin, offset)
+
+
+def shape_of_columns(graph: Graph, unit: Unit, tensor: torch.Tensor) -> tuple[int, int, int]:
+    """(groups, K, positions) of :func:`columns` of one batch, without making them."""
+    node = graph.node(unit.name)
+    if node.op_type != "Conv":
+        return 1, tensor.shape[-1], tensor.numel() // tensor.shape[-1]
+    window = _Window.of(node, _kernel(graph, unit))
+    sizes = (1, tensor.shape[2]) if window.rank == 1 else tuple(tensor.shape[2:])
+    rows, wide = (window.positions(axis, size) for axis, size in enumerate(sizes))
+    depth = tensor.shape[1] // window.groups * window.kernel[0] * window.kernel[1]
+    return window.groups, depth, len(tensor) * rows * wide
+
+
+def _kernel(graph: Graph, unit: Unit) -> tuple[int, ...]:
     weight = graph.constant(unit.weight) if unit.weight is not None else None
     assert weight is not None
-    return _patches(tensor, node, weight.shape[2:], groups, thin, offset)
+    return tuple(weight.shape[2:])
 
 
-def _patches(
-    tensor: torch.Tensor, node: ir.Node, kernel: tuple[int, ...], groups: int, thin: int, offset: int
-) -> torch.Tensor:
-    rank = len(kernel)
-    pads = _ints(node, "pads", 2 * rank, 0)
-    if node.attributes.get_string("auto_pad", "NOTSET") == "VALID":
-        pads = (0,) * (2 * rank)
-    strides, dilations = _ints(node, "strides", rank, 1), _ints(node, "dilations", rank, 1)
-    if rank == 1:
-        tensor, kernel = tensor.unsqueeze(2), (1, *kernel)
-        pads, strides, dilations = (0, pads[0], 0, pads[1]), (1, *strides), (1, *dilations)
-    padded = functional.pad(tensor, (pads[1], pads[3], pads[0], pads[2]))
-    if thin > 1:
-        padded, strides = _thinned(padded, kernel, dilations, strides, thin, offset)
-    patches = functional.unfold(padded, kernel, dilation=dilations, stride=strides)
-    # (samples, channels x kernel, positions): the channels of a group are neighbours.
-    count, depth, positions = patches.shape
-    grouped = patches.reshape(count, groups, depth // groups, positions).permute(1, 2, 0, 3)
-    return grouped.reshape(groups, depth // groups, count * positions)
+@dataclass(frozen=True)
+class _Window:
+    """How a convolution's kernel moves over height and width; one-dimensional ones have a height of 1."""
 
+    rank: int
+    groups: int
+    kernel: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
 
-def _thinned(
-    padded: torch.Tensor,
-    kernel: tuple[int, ...],
-    dilations: tuple[int, ...],
-    strides: tuple[int, ...],
-    thin: int,
-    offset: int,
-) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """Larger strides from a moving origin visit one position in ``thin``, and cost no more than these."""
-    wider: list[int] = []
-    for axis in (1, 0):  # widths first: a one-dimensional convolution has no height to thin
-        reach = dilations[axis] * (kernel[axis] - 1) + 1
-        positions = (padded.shape[2 + axis] - reach) // strides[axis] + 1
-        factor = min(positions, max(1, round(thin**0.5)) if axis == 1 and padded.shape[2] > 1 else thin)
-        padded = padded.narrow(2 + axis, start := offset % factor * strides[axis], padded.shape[2 + axis] - start)
-        wider.append(strides[axis] * factor)
-        thin, offset = max(1, thin // factor), offset // factor
-    return padded, (wider[1], wider[0])
+    @classmethod
+    def of(cls, node: ir.Node, kernel: tuple[int, ...]) -> "_Window":
+        rank = len(kernel)
+        pads = _ints(node, "pads", 2 * rank, 0)
+        if node.attributes.get_string("auto_pad", "NOTSET") == "VALID":
+            pads = (0,) * (2 * rank)
+        strides, dilations = _ints(node, "strides", rank, 1), _ints(node, "dilations", rank, 1)
+        if rank == 1:
+            kernel, pads = (1, *kernel), (0, pads[0], 0, pads[1])
+            strides, dilations = (1, *strides), (1, *dilations)
+        groups = int(node.attributes.get_int("group", 1))
+        return cls(
+            rank, groups, (kernel[0], kernel[1]), (pads[0], pads[1], pads[2], pads[3]),
+            (strides[0], strides[1]), (dilations[0], dilations[1]),
+        )  # fmt: skip
+
+    def reach(self, axis: int) -> int:
+        """How far the kernel reaches."""
+        return self.dilations[axis] * (self.kernel[axis] - 1) + 1
+
+    def positions(self, axis: int, size: int) -> int:
+        """How many positions an input of that size has."""
+        return (size + self.pads[axis] + self.pads[2 + axis] - self.reach(axis)) // self.strides[axis] + 1
+
+    def patches(self, tensor: torch.Tensor, thin: int, offset: int) -> torch.Tensor:
+        """What lies under the kernel, (groups, K, positions); larger strides visit one position in ``thin``."""
+        if any(self.pads):
+            tensor = functional.pad(tensor, (self.pads[1], self.pads[3], self.pads[0], self.pads[2]))
+        strides = self.strides
+        if thin > 1:
+            tensor, strides = self._thinned(tensor, thin, offset)
+        count = len(tensor)
+        if self.kernel == (1, 1):
+            taken = tensor[:, :, :: strides[0], :: strides[1]].flatten(2)
+        else:
+            taken = functional.unfold(tensor, self.kernel, dilation=self.dilations, stride=strides)
+        # (samples, channels x kernel, positions): the channels of a group are neighbours.
+        depth = taken.shape[1] // self.groups
+        return taken.reshape(count, self.groups, depth, -1).permute(1, 2, 0, 3).reshape(self.groups, depth, -1)
+
+    def _thinned(self, padded: torch.Tensor, thin: int, offset: int) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Larger strides from a moving origin cost no more than the positions that they visit."""
+        wider: list[int] = []
+        for axis in (1, 0):  # widths first: a one-dimensional convolution has no height to thin
+            positions = (padded.shape[2 + axis] - self.reach(axis)) // self.strides[axis] + 1
+            factor = min(positions, max(1, round(thin**0.5)) if axis == 1 and padded.shape[2] > 1 else thin)
+            start = offset % factor * self.strides[axis]
+            padded = padded.narrow(2 + axis, start, padded.shape[2 + axis] - start)
+            wider.append(self.strides[axis] * factor)
+            thin, offset = max(1, thin // factor), offset // factor
+        return padded, (wider[1], wider[0])
 
 
 def _ints(node: ir.Node, key: str, count: int, default: int) -> tuple[int, ...]:

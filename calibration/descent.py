@@ -8,7 +8,7 @@ of QuantEase (Behdin et al., arXiv 2309.01885, 2023); the scale's step is ordina
 
 import torch
 
-from edgeq.calibration.gptq import choose, gptq
+from edgeq.calibration.gptq import Best, gptq
 from edgeq.calibration.layer import Layer
 
 SWEEPS = 4
@@ -50,6 +50,7 @@ def best_scale(problem: Layer, codes: torch.Tensor, scale: torch.Tensor) -> torc
 
 def gptq_descent(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
     """GPTQ, then coordinate descent from it; the better of both by L."""
-    codes, scale = gptq(problem)
-    better, refitted = descend(problem, codes, scale)
-    return choose(problem, torch.stack([codes, better]), torch.stack([scale, refitted]))
+    best = Best(problem)
+    best.offer(*gptq(problem))
+    best.offer(*descend(problem, best.codes, best.scale))
+    return best.codes, best.scale

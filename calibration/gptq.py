@@ -2,70 +2,107 @@
 
 1. U = upper Cholesky factor of H^-1, H the covariance of the layer's input (see ``layer.py``).
 2. For k = 0, 1, ...: q_k = round(w_k / s); e = (w_k - s q_k) / U_kk; w_j -= e U_kj for j > k.
+3. The sum of e^2 is L itself: of several scales tried for each output, the best is kept without a further product.
 Columns are done in blocks, so that the update of what lies behind a block is one matrix product. Act-order takes
 columns with the largest H_kk first, each group of a convolution in an order of its own (one order for all groups of a
 depthwise convolution is meaningless, and known to destroy such networks).
 
 Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", ICLR 2023. What we changed: the target is T of ``layer.py`` (error fed from the quantized prefix);
-several scales are tried for each output and the best by L kept, since a row's rounding costs little beside H's factor.
+several scales are tried, since a row's rounding costs little beside H's factor.
 """
+
+from collections.abc import Iterator
 
 import torch
 
 from edgeq.calibration.layer import Layer
 
-BLOCK = 64
+BLOCK = 32
 #: Scales tried, as parts of the min-max scale.
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3)
+#: Numbers that are rounded at a time: as many scales at once as keep them in a processor's cache.
+AT_A_TIME = 1 << 20
 
 
 def gptq(problem: Layer, *, act_order: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes (groups, outputs, K) and scales (groups, outputs), never worse by L than rounding to nearest on min-max."""
     base = problem.min_max_scale()
     scales = torch.stack([base * factor for factor in FACTORS])
-    codes = round_columns(problem, scales, act_order=act_order)
-    codes = torch.cat([codes, problem.nearest(base)[None]])
-    return choose(problem, codes, torch.cat([scales, base[None]]))
+    best = Best(problem)
+    best.offer(problem.nearest(base), base)
+    for part, codes, losses in _rounded(problem, scales, act_order):
+        for scale, code, loss in zip(part, codes, losses, strict=True):
+            best.offer(code, scale, loss)
+    return best.codes, best.scale
 
 
-def choose(problem: Layer, codes: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of candidates (candidates, groups, outputs[, K]) the best by L: for each output, or for the tensor as a whole."""
-    losses = torch.stack([problem.loss(c * s[:, :, None]) for c, s in zip(codes, scales, strict=True)])
-    if not problem.per_channel:
-        losses = losses.sum((1, 2), keepdim=True).expand_as(losses)
-    best = losses.argmin(0)
-    scale = scales.gather(0, best[None])[0]
-    chosen = codes.gather(0, best[None, :, :, None].expand(1, *codes.shape[1:]))[0]
-    return chosen, scale
+class Best:
+    """The best by L of the candidates offered: for each output, or for the tensor where it has one scale."""
+
+    def __init__(self, problem: Layer) -> None:
+        self.problem = problem
+        self.codes = self.scale = self.loss = torch.empty(0)
+
+    def offer(self, codes: torch.Tensor, scale: torch.Tensor, loss: torch.Tensor | None = None) -> None:
+        """Codes (groups, outputs, K) on scales (groups, outputs), and their L (groups, outputs) if it is known."""
+        loss = self.problem.loss(codes * scale[:, :, None]) if loss is None else loss
+        if not self.problem.per_channel:
+            loss = loss.sum().expand_as(loss)
+        if not self.loss.numel():
+            self.codes, self.scale, self.loss = codes, scale, loss
+            return
+        better = loss < self.loss
+        self.codes = torch.where(better[:, :, None], codes, self.codes)
+        self.scale, self.loss = torch.where(better, scale, self.scale), torch.where(better, loss, self.loss)
 
 
 def round_columns(problem: Layer, scales: torch.Tensor, *, act_order: bool = False) -> torch.Tensor:
     """The codes (candidates, groups, outputs, K) of steps 1 and 2 for given scales (candidates, groups, outputs)."""
-    candidates, groups, outputs = scales.shape
-    depth = problem.target.shape[2]
+    return torch.cat([codes for _, codes, _ in _rounded(problem, scales, act_order)])
+
+
+def _rounded(
+    problem: Layer, scales: torch.Tensor, act_order: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(scales, codes, L) of a few candidates at a time: H is factored once for all of them."""
+    groups, outputs, depth = problem.target.shape
     order = torch.arange(depth).expand(groups, -1)
+    hessian = problem.hessian
     if act_order:
-        order = problem.hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
-    hessian = problem.hessian.gather(1, order[:, :, None].expand(-1, -1, depth))
-    factor = _upper_factor_of_inverse(hessian.gather(2, order[:, None].expand(-1, depth, -1)))
-    # Candidates are further rows: H is factored once for all of them.
-    scale = scales.transpose(0, 1).reshape(groups, -1)
-    order = order[:, None].expand(-1, candidates * outputs, -1)
-    w = problem.target.repeat(1, candidates, 1).gather(2, order)
-    codes = torch.empty_like(w)
+        order = hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
+        hessian = hessian.gather(1, order[:, :, None].expand(-1, -1, depth))
+        hessian = hessian.gather(2, order[:, None].expand(-1, depth, -1))
+    factor = _upper_factor_of_inverse(hessian)
+    # Columns first: each step then reads and writes memory in one piece.
+    target = problem.target.transpose(1, 2).gather(1, order[:, :, None].expand(-1, -1, outputs))
+    for part in torch.split(scales, max(1, AT_A_TIME // problem.target.numel())):
+        w = target.repeat(1, 1, len(part))
+        scale = part.transpose(0, 1).reshape(groups, -1)
+        codes, loss = _round(w, scale, factor, problem.qmax)
+        codes = torch.empty_like(codes).scatter_(1, order[:, :, None].expand_as(codes), codes)
+        shaped = codes.transpose(1, 2).reshape(groups, len(part), outputs, depth).transpose(0, 1)
+        yield part, shaped, loss.reshape(groups, len(part), outputs).transpose(0, 1)
+
+
+def _round(w: torch.Tensor, scale: torch.Tensor, factor: torch.Tensor, qmax: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (groups, K, rows) and L (groups, rows) of targets w, which are used up, on scales (groups, rows)."""
+    depth = w.shape[1]
+    codes, loss = torch.empty_like(w), torch.zeros_like(scale)
     for start in range(0, depth, BLOCK):
         stop = min(start + BLOCK, depth)
-        errors = torch.empty_like(w[:, :, start:stop])
+        errors = torch.empty_like(w[:, start:stop])
         for k in range(start, stop):
-            q = torch.clamp(torch.round(w[:, :, k] / scale), -problem.qmax, problem.qmax)
-            codes[:, :, k] = q
-            error = (w[:, :, k] - q * scale) / factor[:, None, k, k]
-            w[:, :, k + 1 : stop] -= error[:, :, None] * factor[:, None, k, k + 1 : stop]
-            errors[:, :, k - start] = error
-        w[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    codes = torch.empty_like(codes).scatter_(2, order, codes)
-    return codes.reshape(groups, candidates, outputs, depth).transpose(0, 1)
+            q = torch.round(w[:, k] / scale).clamp_(-qmax, qmax)
+            codes[:, k] = q
+            error = torch.addcmul(w[:, k], q, scale, value=-1).div_(factor[:, k, k, None])
+            if k + 1 < stop:
+                w[:, k + 1 : stop].baddbmm_(factor[:, k, k + 1 : stop, None], error[:, None], alpha=-1)
+            errors[:, k - start] = error
+        loss += errors.square().sum(1)
+        if stop < depth:
+            w[:, stop:].baddbmm_(factor[:, start:stop, stop:].transpose(1, 2), errors, alpha=-1)
+    return codes, loss
 
 
 def _upper_factor_of_inverse(hessian: torch.Tensor) -> torch.Tensor:

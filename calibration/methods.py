@@ -29,12 +29,14 @@ class Method:
         does: in one line, for the help.
         rounding: chooses a layer's codes knowing its input; None rounds all layers at once, without samples.
         match_variance: also match each output's variance to the float model's.
+        first_order: the rounding looks at weights alone.
     """
 
     name: str
     does: str
     rounding: Rounding | None
     match_variance: bool = False
+    first_order: bool = False
 
     def __call__(
         self,
@@ -62,15 +64,20 @@ class Method:
             return nearest(graph, skeleton, ranges)
         return sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
-            method=self.name, match_variance=self.match_variance, progress=progress,
+            method=self.name, match_variance=self.match_variance, first_order=self.first_order,
+            progress=progress,
         )  # fmt: skip
 
 
 METHODS: tuple[Method, ...] = (
     Method("nearest", "round to nearest on min-max scales", None),
-    Method("bias", "round to nearest, then correct each bias", min_max),
+    Method("bias", "round to nearest, then correct each bias", min_max, first_order=True),
     Method(
-        "statistics", "round to nearest on MSE scales, then correct each layer's mean and variance", mse_scale, True
+        "statistics",
+        "round to nearest on MSE scales, then correct each layer's mean and variance",
+        mse_scale,
+        match_variance=True,
+        first_order=True,
     ),
     Method("gptq", "second-order rounding with error fed from the quantized layers before", gptq),
     Method("gptq+variance", "gptq, and each layer's variance corrected", gptq, True),

@@ -39,7 +39,7 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
 
     return sequential(
         graph, plan.skeleton, plan.activations, samples, keep,
-        method=f"{plan.method} + statistics", match_variance=True, progress=progress,
+        method=f"{plan.method} + statistics", match_variance=True, first_order=True, progress=progress,
     )  # fmt: skip
 
 

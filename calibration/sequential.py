@@ -27,7 +27,7 @@ from edgeq.calibration.grids import (
     weighted,
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
-from edgeq.calibration.moments import Moments, moments
+from edgeq.calibration.moments import Moments, means, moments, output_variances
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton, Unit
@@ -51,6 +51,7 @@ def sequential(
     *,
     method: str,
     match_variance: bool = False,
+    first_order: bool = False,
     progress: UnitProgress | None = None,
 ) -> Plan:
     """The plan of that rounding method.
@@ -63,13 +64,14 @@ def sequential(
         rounding: chooses the codes and scales of one layer.
         method: its name, for the report.
         match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
+        first_order: the rounding looks at weights alone, so that no second moments are taken.
         progress: called after each unit.
 
     Raises:
         DataError: there are no samples.
     """
     walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
-    state = _State(graph, walk, weighted(graph, skeleton), rounding, match_variance, {}, {})
+    state = _State(graph, walk, weighted(graph, skeleton), rounding, match_variance, first_order, {}, {})
     for done, unit in enumerate(walk.units()):
         weight, bias = state.choose(unit)
         walk.advance(unit, weight, bias)
@@ -87,6 +89,7 @@ class _State:
     problems: dict[str, Weighted]
     rounding: Rounding
     match_variance: bool
+    first_order: bool
     weights: dict[str, QuantizedConstant]
     biases: dict[str, QuantizedConstant]
 
@@ -96,7 +99,7 @@ class _State:
             return None, None
         weight = self.problems[unit.weight]
         known = has_columns(self.graph, unit)
-        found = moments(self.walk, unit) if known else None
+        found = (means if self.first_order else moments)(self.walk, unit) if known else None
         if unit.weight not in self.weights:  # a weight that several units share is chosen at the first
             self.weights[unit.weight] = self._codes(weight, unit, found)
         constant = self.weights[unit.weight]
@@ -114,10 +117,15 @@ class _State:
             grid = weight.grid(safe_scales(weight, scale, self.graph, self.walk.activations))
             return QuantizedConstant(grid.quantize(weight.real), grid)
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
-        problem = layer(rows, found, weight.qmax, weight.axis is not None, name=unit.name)
+        per_channel = weight.axis is not None
+        if self.first_order:
+            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name)
+        else:
+            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name)
         codes, scale = self.rounding(problem)
         if self.match_variance:
-            scale = scale * _gain(problem, found, codes * scale[:, :, None])
+            variances = output_variances(self.walk, unit, rows, codes * scale[:, :, None])
+            scale = scale * _gain(*variances, per_channel)
         flat = scale.reshape(-1).numpy() if weight.axis is not None else scale.reshape(-1)[:1].numpy()
         safe = safe_scales(weight, flat, self.graph, self.walk.activations)
         integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
@@ -147,9 +155,8 @@ class _State:
         return np.asarray(bias + shift.numpy())
 
 
-def _gain(problem: Layer, found: Moments, rows: torch.Tensor) -> torch.Tensor:
+def _gain(wanted: torch.Tensor, has: torch.Tensor, per_channel: bool) -> torch.Tensor:
     """By how much each output must grow to have the float model's variance, within [1/2, 3] (groups, outputs)."""
-    wanted = ((problem.weight @ found.ff) * problem.weight).sum(2)
-    has = ((rows @ found.qq) * rows).sum(2)
-    gain = torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)
-    return gain if problem.per_channel else torch.sqrt(wanted.sum() / has.sum().clamp(min=1e-30)).expand_as(gain)
+    if not per_channel:
+        wanted, has = (variance.sum().expand_as(variance) for variance in (wanted, has))
+    return torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)

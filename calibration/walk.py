@@ -2,8 +2,8 @@
 
 A method that chooses one layer's integers needs that layer's input in the float model and in the model whose earlier
 layers are quantized already. Running both models anew for every layer costs the square of the depth; here each unit
-runs once on each side, and a value is released after its last reader. Memory: the samples times the widest cut through
-the model; bound it by the number of samples.
+runs once on each side, and a value is released after its last reader. Memory is bounded: values are held as
+``streams.py`` does, and batches are cut so that no single tensor is large.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 import torch
 
+from edgeq.calibration.streams import Streams, decode, encode
 from edgeq.errors import DataError
-from edgeq.graph.execute import as_tensor
+from edgeq.graph.execute import as_tensor, iterate_values, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
-from edgeq.simulate.fake_quantize import fake_quantize
 from edgeq.simulate.integer import call_node
 
-#: One value over all samples: a tensor for each batch.
-Batches = list[torch.Tensor]
+#: A batch is cut until its largest value is no larger: allocators hand out such blocks again without new page faults.
+LARGEST_TENSOR = 16 * 2**20
+
+Inputs = tuple[torch.Tensor, ...]
 
 
 @dataclass(eq=False)
@@ -35,23 +37,30 @@ class Walk:
         constants: quantized constant operands.
         real: value -> its batches in the float model.
         quantized: value -> its batches in the quantized model, as real numbers on their grid.
+        batches: how many.
     """
 
     graph: Graph
     skeleton: Skeleton
     activations: Mapping[str, Quantization]
     constants: Mapping[str, QuantizedConstant] = field(default_factory=dict)
-    real: dict[str, Batches] = field(default_factory=dict)
-    quantized: dict[str, Batches] = field(default_factory=dict)
+    real: Streams = field(default_factory=Streams)
+    quantized: Streams = field(default_factory=Streams)
+    batches: int = 0
 
-    def start(self, samples: Iterable[tuple[torch.Tensor, ...]]) -> "Walk":
-        """Take in the samples, batch by batch, in the order of the graph's inputs."""
-        batches = list(samples)
-        if not batches:
+    def start(self, samples: Iterable[Inputs]) -> "Walk":
+        """Take in the samples, batch by batch, in the order of the graph's inputs.
+
+        Raises:
+            DataError: there are none.
+        """
+        for batch in _cut(self.graph, samples):
+            for value, tensor in zip(self.graph.inputs, batch, strict=True):
+                self.real.append(name(value), tensor)
+                self.quantized.append(name(value), tensor)
+            self.batches += 1
+        if not self.batches:
             raise DataError("there are no calibration samples")
-        for position, value in enumerate(self.graph.inputs):
-            self.real[name(value)] = self.quantized[name(value)] = [batch[position] for batch in batches]
-        self._batch_count = len(batches)
         self._dead_after = _dead_after(self.graph, self.skeleton)
         self._cache: dict[str, torch.Tensor] = {}
         return self
@@ -60,10 +69,10 @@ class Walk:
         """The units in order; call :meth:`advance` for each before asking for the next."""
         yield from self.skeleton.units
 
-    def inputs(self, unit: Unit) -> tuple[Batches, Batches]:
-        """The first input of a unit: (in the float model, in the quantized model as the unit reads it)."""
+    def inputs(self, unit: Unit, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One batch of a unit's first input: (in the float model, in the quantized model as the unit reads it)."""
         value = unit.inputs[0]
-        return self.real[value], [self._reader(unit, i, {})(value) for i in range(self._batch_count)]
+        return self._float_reader(index)(value), self._reader(unit, index, {})(value)
 
     def advance(self, unit: Unit, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> None:
         """Run a unit on both sides; the quantized side with that weight and bias, each in the graph's layout.
@@ -74,20 +83,17 @@ class Walk:
             bias: (channels,); None keeps the float one.
         """
         replaced = self._replaced(unit, weight, bias)
-        real: list[Batches] = [[] for _ in unit.outputs]
-        quantized: list[Batches] = [[] for _ in unit.outputs]
         with torch.no_grad():
-            for index in range(self._batch_count):
-                for found, tensor in zip(real, self._run(unit, self._float_reader(index)), strict=False):
-                    found.append(tensor)
+            for index in range(self.batches):
+                results = self._run(unit, self._float_reader(index))
+                for value, tensor in zip(unit.outputs, results, strict=False):
+                    self.real.append(value, tensor)
                 results = self._run(unit, self._reader(unit, index, replaced), bias)
-                for found, value, tensor in zip(quantized, unit.outputs, results, strict=False):
-                    found.append(self._on_grid(value, tensor) if unit.integer else tensor)
-        self.real.update(zip(unit.outputs, real, strict=True))
-        self.quantized.update(zip(unit.outputs, quantized, strict=True))
+                for value, tensor in zip(unit.outputs, results, strict=False):
+                    self.quantized.append(value, tensor, self.activations.get(value) if unit.integer else None)
         for value in self._dead_after.get(unit.name, ()):
-            self.real.pop(value, None)
-            self.quantized.pop(value, None)
+            self.real.drop(value)
+            self.quantized.drop(value)
 
     def _replaced(self, unit: Unit, weight: torch.Tensor | None, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
         replaced: dict[str, torch.Tensor] = {}
@@ -100,16 +106,17 @@ class Walk:
         return replaced
 
     def _float_reader(self, index: int) -> Callable[[str], torch.Tensor]:
-        return lambda value: self.real[value][index] if value in self.real else self._constant(value)
+        return lambda value: self.real.get(value, index) if value in self.real else self._constant(value)
 
     def _reader(self, unit: Unit, index: int, replaced: Mapping[str, torch.Tensor]) -> Callable[[str], torch.Tensor]:
         def read(value: str) -> torch.Tensor:
             if value in replaced:
                 return replaced[value]
             if value in self.quantized:
-                tensor = self.quantized[value][index]
+                tensor = self.quantized.get(value, index)
                 # Values of integer units lie on their grid already; others are quantized on the way in.
-                return self._on_grid(value, tensor) if unit.integer and value in unit.inputs else tensor
+                entering = unit.integer and value in unit.inputs and not self.quantized.on_grid(value)
+                return self._on_grid(value, tensor) if entering else tensor
             if unit.integer and value in self.constants:
                 return torch.from_numpy(self.constants[value].real)
             return self._constant(value)
@@ -125,10 +132,7 @@ class Walk:
 
     def _on_grid(self, value: str, tensor: torch.Tensor) -> torch.Tensor:
         grid = self.activations.get(value)
-        if grid is None:
-            return tensor
-        scale, zero = torch.tensor(float(grid.scale)), torch.tensor(float(grid.zero_point))
-        return fake_quantize(tensor, scale, zero, grid.qmin, grid.qmax)
+        return tensor if grid is None else decode(encode(tensor, grid), grid)
 
     def _run(
         self, unit: Unit, read: Callable[[str], torch.Tensor], bias: torch.Tensor | None = None
@@ -146,6 +150,22 @@ class Walk:
                 results = (results[0] + _spread(bias, results[0], node), *results[1:])
             values |= {name(v): r for v, r in zip(node.outputs, results, strict=False) if v.name}
         return results
+
+
+def _cut(graph: Graph, samples: Iterable[Inputs]) -> Iterator[Inputs]:
+    """The samples in batches whose largest value stays small; a model of fixed batch takes them as they are."""
+    fixed = any(value.shape is None or isinstance(value.shape[0], int) for value in graph.inputs if value.shape != ())
+    most = 0
+    for batch in samples:
+        if fixed or not all(tensor.ndim and len(tensor) == len(batch[0]) for tensor in batch):
+            yield batch
+            continue
+        if not most:
+            with torch.no_grad():
+                one = tuple(tensor[:1] for tensor in batch)
+                largest = max(t.numel() * t.element_size() for _, t in iterate_values(to_torch(graph), one))
+            most = max(1, LARGEST_TENSOR // max(largest, 1))
+        yield from zip(*(torch.split(tensor, most) for tensor in batch), strict=True)
 
 
 def _spread(bias: torch.Tensor, output: torch.Tensor, node: ir.Node) -> torch.Tensor:

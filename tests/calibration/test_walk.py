@@ -43,8 +43,8 @@ def test_both_sides_equal_the_models(bits: str) -> None:
         for value in held:
             step = float(plan.activations[value].scale) if value in plan.activations else 0.0
             # Another batch size sums in another order: a float may move by rounding, and a code then by one step.
-            torch.testing.assert_close(torch.cat(walk.real[value]), real[value], rtol=1e-5, atol=1e-5)
-            difference = (torch.cat(walk.quantized[value]) - simulated[value]).abs()
+            torch.testing.assert_close(torch.cat(list(walk.real.batches(value))), real[value], rtol=1e-5, atol=1e-5)
+            difference = (torch.cat(list(walk.quantized.batches(value))) - simulated[value]).abs()
             assert float(difference.max()) <= step * 1.01 + 1e-5
             assert float((difference > 1e-5).float().mean()) < 0.001
             compared += 1
@@ -95,9 +95,10 @@ def test_moments_are_numpys() -> None:
     walk = Walk(graph, plan.skeleton, plan.activations).start((part,) for part in x.split(3))
     unit = next(walk.units())
     found = moments(walk, unit)
-    f, q = (torch.cat([columns(graph, unit, b) for b in side], 2)[0].double().numpy() for side in walk.inputs(unit))
+    sides = zip(*(walk.inputs(unit, i) for i in range(walk.batches)), strict=True)
+    f, q = (torch.cat([columns(graph, unit, b) for b in side], 2)[0].double().numpy() for side in sides)
     assert found.count == f.shape[1]
-    for got, (a, b) in ((found.qq, (q, q)), (found.fq, (f, q)), (found.ff, (f, f))):
+    for got, (a, b) in ((found.qq, (q, q)), (found.fq, (f, q))):
         # Products are summed in float32 within a batch.
         np.testing.assert_allclose(got[0], np.cov(a, b, bias=True)[: len(a), len(a) :], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.mean_q[0], q.mean(1), atol=1e-6)
