@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import xmlschema
 
 from edgeq.measurement import Measurement
 from edgeq.release.budgets import Budgets
@@ -15,6 +17,7 @@ from edgeq.release.outcome import Check, Judgement, Outcome
 from edgeq.release.release import Release
 from edgeq.release.summary import summary
 
+SCHEMA = xmlschema.XMLSchema10(Path(__file__).parent / "schemas" / "junit.xsd")
 HOSTILE = "]]><script>alert(1)</script> & \" ' | `x` \x00\x1b[31m \ud800 \n| a | b |"
 
 
@@ -45,6 +48,32 @@ def test_junit_has_the_form_that_ci_systems_read() -> None:
     error = root.find("testsuite[@name='board']/testcase/error")
     assert error is not None
     assert error.attrib["type"] == "inconclusive"
+
+
+@pytest.mark.parametrize("name", ["resnet20", HOSTILE])
+def test_junit_keeps_the_schema_that_ci_systems_read(make_release: Callable[..., Release], name: str) -> None:
+    checks = [Check(name, 1.0, None, outcome, name, device) for outcome in Outcome for device in ("", name, "cpu")]
+    for judged in (gate(make_release()), judgement(*checks), judgement()):
+        SCHEMA.validate(ElementTree.fromstring(junit(judged, name)))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('tests="1"', ""),
+        ('errors="0"', 'errors="none"'),
+        ("<failure ", "<failed "),
+        ('type="fail"', ""),
+        ("<testsuite name=", "<testsuite label="),
+    ],
+)
+def test_the_schema_notices_what_is_not_junit(right: str, wrong: str) -> None:
+    data = junit(judgement(Check("size", 3.0, 2.0, Outcome.FAIL, "too big", "cpu", "bytes")), "m").decode()
+    assert right in data
+    closing = (right.strip("< ").split()[0], wrong.strip("< ").split()[0] if wrong else "")
+    broken = data.replace(right, wrong).replace(f"</{closing[0]}>", f"</{closing[1] or closing[0]}>")
+    with pytest.raises(xmlschema.XMLSchemaValidationError):
+        SCHEMA.validate(ElementTree.fromstring(broken))
 
 
 def test_nothing_checked_is_a_failed_test_case() -> None:
