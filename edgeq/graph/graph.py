@@ -98,6 +98,16 @@ def name(item: ir.Node | ir.Value) -> str:
     return item.name
 
 
+def add_constant(graph: Graph, value_name: str, array: npt.NDArray[Any]) -> ir.Value:
+    """A new initializer, of that name if no other has it; for passes, which work on a clone of their own."""
+    while value_name in graph.model.graph.initializers:
+        value_name += "_"
+    tensor = ir.tensor(array, name=value_name)
+    value = ir.Value(name=value_name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    graph.model.graph.register_initializer(value)
+    return value
+
+
 def attributes(node: ir.Node) -> dict[str, Any]:
     """A node's attributes as Python values: numbers, strings, lists of them, or NumPy arrays for tensors."""
     return {key: _python_value(attribute) for key, attribute in node.attributes.items()}

@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes.canonicalize import canonicalize
+from edgeq.graph.passes.clip_from_extremum import clip_from_extremum
+from edgeq.graph.passes.convolve_batchnorm import convolve_batchnorm
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_constants import fold_constants
+from edgeq.graph.passes.fuse_hard_swish import fuse_hard_swish
 from edgeq.graph.passes.keep_module_paths import keep_module_paths
 from edgeq.graph.passes.merge_slices import merge_slices
+from edgeq.graph.passes.multiply_by_reciprocal import multiply_by_reciprocal
 from edgeq.graph.passes.name_everything import name_everything
 from edgeq.graph.passes.pool_from_mean import pool_from_mean
 from edgeq.graph.passes.remove_dead import remove_dead
@@ -20,6 +24,10 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     name_everything,  # what follows makes names from names
     static_shapes,
     fold_batchnorm,
+    convolve_batchnorm,
+    multiply_by_reciprocal,
+    fuse_hard_swish,  # whose sixth is a factor by now
+    clip_from_extremum,
     merge_slices,
     pool_from_mean,
     remove_dead,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgeq.graph.graph import MODULE_PATH, Graph
+from edgeq.graph.graph import MODULE_PATH, Graph, add_constant
 
 Array = npt.NDArray[Any]
 
@@ -52,8 +52,10 @@ def _fold(graph: Graph, producer: ir.Node, batchnorm: ir.Node) -> None:
     shape = [1] * weight.ndim
     shape[output_axis(producer)] = -1
     prefix = producer.outputs[0].name
-    new_weight = _initializer(graph, f"{weight_value.name}_folded_{prefix}", weight * factor.reshape(shape))
-    new_bias = _initializer(graph, f"{prefix}_folded_bias", (bias - mean) * factor + beta)
+    new_weight = add_constant(
+        graph, f"{weight_value.name}_folded_{prefix}", (weight * factor.reshape(shape)).astype(np.float32)
+    )
+    new_bias = add_constant(graph, f"{prefix}_folded_bias", ((bias - mean) * factor + beta).astype(np.float32))
     producer.replace_input_with(1, new_weight)
     if len(producer.inputs) < 3:
         producer.resize_inputs(3)
@@ -80,10 +82,3 @@ def _array(graph: Graph, value: ir.Value | None) -> Array:
     array = graph.constant(value)
     assert array is not None
     return array.astype(np.float64)
-
-
-def _initializer(graph: Graph, name: str, array: Array) -> ir.Value:
-    tensor = ir.tensor(array.astype(np.float32), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.model.graph.register_initializer(value)
-    return value

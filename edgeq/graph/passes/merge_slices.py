@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.graph.graph import Graph, name
+from edgeq.graph.graph import Graph, add_constant, name
 
 
 def merge_slices(graph: Graph) -> Graph:
@@ -20,7 +20,7 @@ def merge_slices(graph: Graph) -> Graph:
         node.replace_input_with(0, before.inputs[0])
         node.resize_inputs(5)
         for position, array in enumerate(combined, start=1):
-            node.replace_input_with(position, _initializer(merged, f"{name(node)}_argument_{position}", array))
+            node.replace_input_with(position, add_constant(merged, f"{name(node)}_argument_{position}", array))
         merged.model.graph.remove(before, safe=True)
     return Graph(merged.model)
 
@@ -36,10 +36,3 @@ def _arguments(graph: Graph, node: ir.Node) -> list[np.ndarray] | None:
     axes = np.asarray(arrays[2], np.int64) if len(arrays) > 2 and arrays[2] is not None else np.arange(len(starts))
     steps = np.asarray(arrays[3], np.int64) if len(arrays) > 3 and arrays[3] is not None else np.ones_like(starts)
     return None if (axes < 0).any() else [starts, ends, axes, steps]
-
-
-def _initializer(graph: Graph, value_name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.tensor(array.astype(np.int64), name=value_name)
-    value = ir.Value(name=value_name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.model.graph.register_initializer(value)
-    return value

@@ -7,7 +7,7 @@ Exporters write ``Reshape(x, Concat(Shape(x)[0], 128, 8))``; with one unknown di
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.graph.graph import Graph, name
+from edgeq.graph.graph import Graph, add_constant, name
 
 
 def static_shapes(graph: Graph) -> Graph:
@@ -20,7 +20,7 @@ def static_shapes(graph: Graph) -> Graph:
             continue
         target = _reshape_target(node) if node.op_type == "Reshape" else _expand_target(node)
         if target is not None:
-            node.replace_input_with(1, _initializer(rewritten, f"{name(node)}_target", target))
+            node.replace_input_with(1, add_constant(rewritten, f"{name(node)}_target", np.array(target, np.int64)))
     return Graph(rewritten.model)
 
 
@@ -46,10 +46,3 @@ def _expand_target(node: ir.Node) -> list[int] | None:
         else:
             return None
     return target
-
-
-def _initializer(graph: Graph, value_name: str, dims: list[int]) -> ir.Value:
-    tensor = ir.tensor(np.array(dims, np.int64), name=value_name)
-    value = ir.Value(name=value_name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(dims)]), const_value=tensor)
-    graph.model.graph.register_initializer(value)
-    return value
