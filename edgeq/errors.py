@@ -60,3 +60,9 @@ class DeviceError(EdgeqError):
     """A device or runtime could not be used."""
 
     exit_code = ExitCode.DEVICE
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to 200 characters; its kind if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

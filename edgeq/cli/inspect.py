@@ -37,6 +37,7 @@ def read(file: Path) -> "Inspection":
     from edgeq.exporters import onnx as onnx_format
     from edgeq.exporters import tflite as tflite_format
     from edgeq.graph.sources.onnx_file import read_onnx
+    from edgeq.graph.sources.soundness import check_order
 
     suffix = file.suffix.lower()
     if suffix not in (".onnx", ".tflite"):
@@ -46,8 +47,8 @@ def read(file: Path) -> "Inspection":
     try:
         if suffix == ".tflite":
             return tflite_format.inspect(file.read_bytes())
-        read_onnx(file)  # refuses what is damaged, or points outside of its folder
-        return onnx_format.inspect(file.read_bytes())
+        check_order(read_onnx(file), str(file))  # refuses what is damaged, or points outside of its folder
+        return onnx_format.inspect(file.read_bytes(), file.resolve().parent)
     except ModelError as error:
         raise ModelError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import fx, nn
 
-from edgeq.errors import ModelError, UnsupportedOpError
+from edgeq.errors import EdgeqError, ModelError, UnsupportedOpError, first_line
 from edgeq.graph.graph import Graph, attributes, name
 from edgeq.graph.ops import OPS, REFUSED, Op
 
@@ -117,6 +117,11 @@ def _add_node(
     for key, attribute in keywords.items():
         if isinstance(attribute, np.ndarray):
             keywords[key] = constants.buffer(attribute)
+        elif not _is_plain(attribute):
+            # Not only unknown: fx writes what it does not know into the source that it compiles.
+            raise UnsupportedOpError(
+                f"node {node.name!r} ({node.op_type}): attribute {key!r} is neither a number, a text nor a tensor"
+            )
     try:
         inspect.signature(op.function).bind(*args, **keywords)
     except TypeError as error:
@@ -135,6 +140,11 @@ def _add_node(
         if value.name:
             built[value] = fx_graph.call_function(operator.getitem, (call, index))
             built[value].meta |= {"value": name(value), "onnx": name(node)}
+
+
+def _is_plain(attribute: Any) -> bool:
+    each = attribute if isinstance(attribute, list | tuple) else [attribute]
+    return all(value is None or type(value) in (int, float, str, bool) for value in each)
 
 
 def context(function: Callable[..., Any], node: ir.Node, opset: int) -> dict[str, Any]:
@@ -188,7 +198,15 @@ def _evaluate(
     if node.op == "call_module":
         return module.get_submodule(str(node.target))(*args, **keywords)
     assert callable(node.target)
-    return node.target(*args, **keywords)
+    try:
+        return node.target(*args, **keywords)
+    except EdgeqError:
+        raise
+    except Exception as error:  # PyTorch raises many kinds for operands that do not fit one another
+        raise ModelError(
+            f"node {node.meta.get('onnx', node.name)!r} cannot be computed ({first_line(error)}): its inputs do not "
+            "fit one another; does onnxruntime run the model on such samples?"
+        ) from error
 
 
 def _last_uses(fx_graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:

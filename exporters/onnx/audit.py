@@ -63,8 +63,12 @@ def audit(data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int,
     )
 
 
-def optimized_graph(data: bytes) -> onnx.ModelProto:
-    """What ONNX Runtime makes of a model on this machine, all optimizations on.
+def optimized_graph(data: bytes, beside: Path | None = None) -> onnx.ModelProto:
+    """What ONNX Runtime makes of a model on this machine, all optimizations on; large constants without their data.
+
+    Args:
+        data: the model.
+        beside: the folder of its external data.
 
     Raises:
         ModelError: it does not load.
@@ -74,11 +78,13 @@ def optimized_graph(data: bytes) -> onnx.ModelProto:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
+        if beside is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(beside))
         try:
             onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the binding raises its own, undocumented kinds
             raise ModelError(f"ONNX Runtime does not load the exported model: {str(error).splitlines()[0]}") from error
-        return onnx.load(options.optimized_model_filepath)
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
 def _row(unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str, int]) -> AuditRow:

@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
@@ -21,8 +24,12 @@ _COMPUTE = {
 _INTEGER_OPS = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QGemm"})
 
 
-def inspect(data: bytes) -> Inspection:
+def inspect(data: bytes, beside: Path | None = None) -> Inspection:
     """Describe a file.
+
+    Args:
+        data: the file's content.
+        beside: the folder of its external data; None if it has none.
 
     Raises:
         ModelError: it is not a readable ONNX model.
@@ -36,9 +43,10 @@ def inspect(data: bytes) -> Inspection:
     model = _with_shapes(model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {
-        node.output[0]: node.attribute[0].t
+        node.output[0]: attribute.t
         for node in model.graph.node
-        if node.op_type == "Constant" and node.attribute
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value" and node.output
     }
     shapes = {value.name: _shape(value) for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     shapes |= {name: tuple(tensor.dims) for name, tensor in constants.items()}
@@ -51,27 +59,31 @@ def inspect(data: bytes) -> Inspection:
         outputs={value.name: _described(value) for value in model.graph.output},
         ops=dict(Counter(node.op_type for node in model.graph.node).most_common()),
         parameters=_parameters(constants),
-        compute=_compute(model, data, shapes),
-        grids=tuple(_grids(model, constants)),
+        compute=_compute(model, data, beside, shapes),
+        grids=tuple(_grids(model, constants, beside)),
     )
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except Exception:  # the checker and the inference raise kinds of their own; shapes then stay unknown
         return model
 
 
-def _compute(model: onnx.ModelProto, data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Compute, ...]:
-    nodes = [node for node in model.graph.node if node.op_type in _COMPUTE]
+def _compute(
+    model: onnx.ModelProto, data: bytes, beside: Path | None, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Compute, ...]:
+    nodes = [
+        node for node in model.graph.node if len(node.input) > max(_COMPUTE.get(node.op_type, (99,))) and node.output
+    ]
     if not nodes:
         return ()
     makers = {output: node for node in model.graph.node for output in node.output}
     try:
-        optimized = optimized_graph(data)
+        optimized = optimized_graph(data, beside)
     except ModelError:
-        optimized = model  # external data or custom ops: the file's own word must do
+        optimized = model  # custom ops: the file's own word must do
     kernels = [node for node in optimized.graph.node if node.op_type in INTEGER_KERNELS | _INTEGER_OPS]
     names = {node.name for node in kernels if node.name}
     used = {value for node in kernels for value in node.input}
@@ -102,39 +114,43 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if not weight or not output or not data:
         return 0
     if "Conv" in node.op_type:
-        elements = data if node.op_type == "ConvTranspose" else output
-        return int(np.prod(elements) * np.prod(weight[1:]))
-    return int(np.prod(output) * data[-1])
+        return prod(data if node.op_type == "ConvTranspose" else output) * prod(weight[1:])
+    return prod(output) * data[-1]
 
 
-def _grids(model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto]) -> list[Grid]:
+def _grids(model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto], beside: Path | None) -> list[Grid]:
     found: dict[str, Grid] = {}
     for node in model.graph.node:
         if node.op_type != "DequantizeLinear" or len(node.input) < 2 or node.input[1] not in constants:
             continue
-        scale = numpy_helper.to_array(constants[node.input[1]])
+        scale = _numbers(constants[node.input[1]], beside)
         zero = constants.get(node.input[2]) if len(node.input) > 2 else None
         codes = node.input[0]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        zeros = None if zero is None else _numbers(zero, beside)
+        if not scale.size or scale.dtype.kind != "f":
+            continue
         found[codes] = Grid(
             tensor=codes,
             dtype=_type_name(zero.data_type if zero is not None else onnx.TensorProto.UINT8),
             scales=scale.size,
             smallest_scale=float(scale.min()),
             largest_scale=float(scale.max()),
-            zero_point=int(numpy_helper.to_array(zero).reshape(-1)[0])
-            if zero is not None and scale.size == 1
-            else None,
+            zero_point=int(zeros.reshape(-1)[0]) if zeros is not None and zeros.size == scale.size == 1 else None,
             axis=int(axis) if scale.size > 1 else None,
             constant=codes in constants,
         )
     return list(found.values())
 
 
+def _numbers(tensor: onnx.TensorProto, beside: Path | None) -> npt.NDArray[Any]:
+    return np.asarray(numpy_helper.to_array(tensor, "" if beside is None else str(beside)))
+
+
 def _parameters(constants: Mapping[str, onnx.TensorProto]) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for tensor in constants.values():
-        counted[_type_name(tensor.data_type)] += int(np.prod(tensor.dims, dtype=np.int64))
+        counted[_type_name(tensor.data_type)] += prod(tensor.dims)
     return dict(counted.most_common())
 
 
@@ -149,5 +165,7 @@ def _described(value: Any) -> str:
 
 
 def _type_name(data_type: int) -> str:
+    if data_type not in onnx.TensorProto.DataType.values():
+        return f"type {data_type}"
     name = str(onnx.TensorProto.DataType.Name(data_type)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)

@@ -1,9 +1,9 @@
 """Describe any TFLite file, whoever wrote it."""
 
 from collections import Counter
+from math import prod
 
-import numpy as np
-
+from edgeq.errors import ModelError
 from edgeq.exporters.inspection import Compute, Grid, Inspection
 from edgeq.exporters.tflite.read import File, Operator, Tensor, read
 
@@ -20,7 +20,7 @@ def inspect(data: bytes) -> Inspection:
     counted: Counter[str] = Counter()
     for tensor in file.tensors:
         if tensor.data is not None:
-            counted[tensor.dtype] += int(np.prod(tensor.shape, dtype=np.int64))
+            counted[tensor.dtype] += prod(tensor.shape)
     return Inspection(
         format="tflite",
         version=file.version,
@@ -37,7 +37,10 @@ def inspect(data: bytes) -> Inspection:
 def _compute(file: File, operator: Operator) -> Compute:
     # A transposed convolution reads its output shape first, then the weight, then the data.
     data_at, weight_at = (2, 1) if operator.code == "TRANSPOSE_CONV" else (0, 1)
-    data, weight = file.tensors[operator.inputs[data_at]], file.tensors[operator.inputs[weight_at]]
+    read = operator.inputs[: max(data_at, weight_at) + 1]
+    if len(read) <= max(data_at, weight_at) or min(read) < 0 or not operator.outputs:
+        raise ModelError(f"the TFLite file cannot be read: an operator {operator.code} lacks inputs or outputs")
+    data, weight = file.tensors[read[data_at]], file.tensors[read[weight_at]]
     output = file.tensors[operator.outputs[0]]
     kinds = (data.dtype, weight.dtype)
     integer = all("int" in kind for kind in kinds)

@@ -94,7 +94,9 @@ def axis_permutation(order: Order, shape: Sequence[int], stored: Sequence[int] =
         return None
     remaining = {axis: shape[axis] for axis in range(len(shape)) if shape[axis] != 1}
     for size, stride in atoms:
-        axis = next(a for a in remaining if steps[a] <= stride < steps[a] * shape[a])
+        axis = next((a for a in remaining if steps[a] <= stride < steps[a] * shape[a]), None)
+        if axis is None:  # an axis of size 0
+            return None
         if long_axes and long_axes[-1] == axis:
             continue
         if axis in long_axes or stride * size != steps[axis] * shape[axis]:

@@ -7,12 +7,13 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from edgeq.errors import ModelError, UsageError
+from edgeq.errors import EdgeqError, ModelError, UsageError, first_line
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes import clean
 from edgeq.graph.sources.fix_inputs import fix_inputs
 from edgeq.graph.sources.onnx_file import read_onnx
 from edgeq.graph.sources.pytorch import build_from_factory, read_exported_program
+from edgeq.graph.sources.soundness import check_order
 
 
 def load_model(
@@ -40,28 +41,28 @@ def load_model(
     check_order(raw, str(model))
     fix_shapes(raw, shapes or {})
     fix_inputs(raw, constants or {})
-    graph = clean(Graph(raw))
+    try:
+        graph = clean(Graph(raw))
+    except EdgeqError:
+        raise
+    except Exception as error:  # a graph that contradicts itself makes the optimizers raise every kind of error
+        raise ModelError(
+            f"model {model}: its graph contradicts itself ({type(error).__name__}: {first_line(error)}); "
+            "onnx.checker.check_model may say where"
+        ) from error
+    check_inputs(graph)
     check_finite(graph)
     return graph
 
 
-def check_order(model: ir.Model, label: str) -> None:
-    """Sort the nodes so that each stands after what it reads.
-
-    Raises:
-        ModelError: nodes depend on one another in a circle, or read a value that nothing makes.
-    """
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.inputs:
-            if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
-                continue
+def check_inputs(graph: Graph) -> None:
+    """Raise ModelError if an input is of a type that no sample has, such as text or bfloat16."""
+    for value in graph.inputs:
+        kind = None if value.dtype is None else value.dtype.numpy()
+        if kind is not None and kind.kind not in "fiub":
             raise ModelError(
-                f"model {label}: node {node.name!r} reads {value.name!r}, which nothing makes; export it anew"
+                f"input {value.name!r} takes {kind}; give the model an input of float32 and a Cast behind it"
             )
-    try:
-        model.graph.sort()
-    except ValueError as error:
-        raise ModelError(f"model {label}: its nodes depend on one another in a circle; export it anew") from error
 
 
 def _read(model: str, weights: Path | None, example: Sequence[torch.Tensor] | None) -> ir.Model:

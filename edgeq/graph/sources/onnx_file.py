@@ -1,12 +1,16 @@
 """An ``.onnx`` file as an ``onnx_ir.Model``: weights stay memory-mapped, external data must lie beside the model."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from edgeq.errors import ModelError
+from edgeq.errors import ModelError, first_line
+from edgeq.graph.sources.soundness import check_order, check_sound
 
 #: Older operator sets are converted to this one by ONNX's own version converter.
 _CONVERT_TO = 18
@@ -23,12 +27,13 @@ def read_onnx(path: Path) -> ir.Model:
     if not path.is_file():
         raise ModelError(f"model {path}: no such file")
     try:
-        model = ir.load(path)
+        with _quiet():
+            model = ir.load(path)
     except (DecodeError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, IndexError) as error:
-        raise ModelError(f"model {path}: not a readable ONNX file ({_first_line(error)})") from error
+        raise ModelError(f"model {path}: not a readable ONNX file ({first_line(_innermost(error))})") from error
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"model {path}: the file holds no ONNX graph; is it truncated?")
-    check_external_data(model, path)
+    check_sound(model, path)
     _forget_negative_sizes(model)
     version = model.opset_imports.get("", None)
     if version is None:
@@ -36,27 +41,11 @@ def read_onnx(path: Path) -> ir.Model:
     return _modernize(model, path, version) if version < _OLDEST_NATIVE else model
 
 
-def check_external_data(model: ir.Model, path: Path) -> None:
-    """Refuse external data that is outside of the model's folder, missing, or shorter than declared."""
-    folder = path.resolve().parent
-    for value in _initializers(model):
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        where = (folder / tensor.location).resolve()
-        if Path(tensor.location).is_absolute() or not where.is_relative_to(folder):
-            raise ModelError(
-                f"model {path}: tensor {value.name!r} refers to data outside of the model's folder "
-                f"({tensor.location}); place the data beside the model"
-            )
-        if not where.is_file():
-            raise ModelError(f"model {path}: external data {tensor.location!r} of tensor {value.name!r} is missing")
-        needed = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-        if where.stat().st_size < needed or (tensor.length is not None and tensor.length < tensor.nbytes):
-            raise ModelError(
-                f"model {path}: external data {tensor.location!r} has {where.stat().st_size} bytes, but tensor "
-                f"{value.name!r} needs {needed}; the file is truncated"
-            )
+def _innermost(error: BaseException) -> BaseException:
+    # onnx_ir tells where it was by a chain of errors, whose first says what was wrong.
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
 
 
 def _forget_negative_sizes(model: ir.Model) -> None:
@@ -66,13 +55,16 @@ def _forget_negative_sizes(model: ir.Model) -> None:
             value.shape = ir.Shape([None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape])
 
 
-def _initializers(model: ir.Model) -> list[ir.Value]:
-    found = list(model.graph.initializers.values())
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                found.extend(attribute.as_graph().initializers.values())
-    return found
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # What onnx_ir warns of while it reads, check_order refuses.
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _modernize(model: ir.Model, path: Path, version: int) -> ir.Model:
@@ -80,17 +72,14 @@ def _modernize(model: ir.Model, path: Path, version: int) -> ir.Model:
     ir.passes.common.RemoveInitializersFromInputsPass()(model)
     if model.ir_version < 4:
         model.ir_version = 4
+    check_order(model, str(path))
     try:
         converted = onnx.version_converter.convert_version(ir.to_proto(model), _CONVERT_TO)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the converter's own kinds are undocumented
         raise ModelError(
-            f"model {path}: operator set {version} cannot be converted to {_CONVERT_TO} ({_first_line(error)}); "
+            f"model {path}: operator set {version} cannot be converted to {_CONVERT_TO} ({first_line(error)}); "
             "export it anew with opset 13 or later"
         ) from error
-    native: ir.Model = ir.from_proto(converted)
+    with _quiet():
+        native: ir.Model = ir.from_proto(converted)
     return native
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from edgeq.errors import ModelError, UsageError
+from edgeq.errors import ModelError, UsageError, first_line
 
 _OPSET = 20
 
@@ -31,7 +31,7 @@ def read_exported_program(path: Path) -> ir.Model:
         with _quiet():
             program = torch.export.load(path)
     except Exception as error:  # torch raises many kinds for a damaged archive
-        raise ModelError(f"model {path}: not a readable torch.export file ({_first_line(error)})") from error
+        raise ModelError(f"model {path}: not a readable torch.export file ({first_line(error)})") from error
     return _export(program, (), None, str(path))
 
 
@@ -87,13 +87,13 @@ def call_factory(spec: str) -> nn.Module:
             for part in attribute.split("."):
                 factory = getattr(factory, part)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"model {spec}: {_first_line(error)}; is it on PYTHONPATH or in this folder?") from error
+        raise ModelError(f"model {spec}: {first_line(error)}; is it on PYTHONPATH or in this folder?") from error
     except Exception as error:  # the user's own code
-        raise ModelError(f"model {spec}: importing it raised {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"model {spec}: importing it raised {type(error).__name__}: {first_line(error)}") from error
     try:
         module = factory()
     except Exception as error:  # the user's own code
-        raise ModelError(f"model {spec}: the factory raised {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"model {spec}: the factory raised {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"model {spec}: the factory returned {type(module).__name__}, not a torch.nn.Module")
     return module
@@ -141,7 +141,7 @@ def _export(program: Any, example: tuple[torch.Tensor, ...], shapes: Any, label:
             )
     except Exception as error:  # the exporter wraps the user's code: anything can come out
         cause = error.__cause__ or error
-        raise ModelError(f"model {label}: torch.onnx.export failed: {_first_line(cause)}") from error
+        raise ModelError(f"model {label}: torch.onnx.export failed: {first_line(cause)}") from error
     assert exported is not None
     model: ir.Model = exported.model
     return model
@@ -175,8 +175,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
