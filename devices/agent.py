@@ -287,13 +287,15 @@ class TfliteModel:
     def profile(self, runs: int) -> str:
         if not self._profiled:
             raise AgentError("request", "only LiteRT with its default delegate gives a profile per op")
-        return _LiteRtLibrary().profile(self._path, runs)
+        fed = [self.interpreter.get_tensor(detail["index"]) for detail in self.interpreter.get_input_details()]
+        return _LiteRtLibrary().profile(self._path, fed, runs)
 
 
 class _LiteRtLibrary:
     """LiteRT's C library, which alone gives a profile of the ops inside a delegate (the Interpreter gives none)."""
 
     _CPU = 1
+    _WRITE = 1
     _PROFILING = b"enable_profiling = true\n"
     #: Room for a ranked tensor type, whose size the library does not tell: 4 + 4 + 8 * 4 + 8 * 4 bytes in version 2.
     _TENSOR_TYPE_BYTES = 512
@@ -345,8 +347,16 @@ class _LiteRtLibrary:
             found.append(self.made("CreateManagedTensorBuffer", environment, memory, tensor_type, size).value)
         return c.c_size_t(len(found)), (c.c_void_p * len(found))(*found)
 
-    def profile(self, path: str, runs: int) -> str:
-        """LiteRT's own summary of that many runs."""
+    def fill(self, buffer: Any, array: Any) -> None:
+        """Copy an array into a tensor buffer; without it the indices of a gather would be whatever lay there."""
+        payload = array.tobytes()
+        memory = self.c.c_void_p()
+        self.call("LockTensorBuffer", self.c.c_void_p(buffer), self.c.byref(memory), self._WRITE)
+        self.c.memmove(memory, payload, len(payload))
+        self.call("UnlockTensorBuffer", self.c.c_void_p(buffer))
+
+    def profile(self, path: str, fed: List[Any], runs: int) -> str:
+        """LiteRT's own summary of that many runs on these inputs, in the file's order."""
         c = self.c
         environment = self.made("CreateEnvironment", 0, (c.c_char * 256)())
         model = self.made("CreateModelFromFile", environment, path.encode())
@@ -358,6 +368,8 @@ class _LiteRtLibrary:
         compiled = self.made("CreateCompiledModel", environment, model, options)
         subgraph = self.made("GetModelSubgraph", model, c.c_size_t(0))
         tensors = [self.buffers(kind, environment, subgraph, compiled) for kind in ("Input", "Output")]
+        for buffer, array in zip(tensors[0][1], fed):  # noqa: B905
+            self.fill(buffer, array)
         run = ("RunCompiledModel", compiled, c.c_size_t(0), *tensors[0], *tensors[1])
         profiler = self.made("CompiledModelGetProfiler", compiled)
         for _ in range(3):

@@ -148,17 +148,18 @@ def from_litert(text: str, artifact: bytes) -> OpProfile:
     runs = min(int(row["runs"]) for row in rows)
     total = float(micros[1]) / runs / 1000
     integer = _integer_ops(artifact)
-    return OpProfile(
-        tuple(
-            OpTime(
-                f"{row['op'].removeprefix('Delegate/')} {row['name']}",
-                row["op"].removeprefix("Delegate/"),
-                _kind_in_litert(row["op"], row["name"], integer),
-                float(row["share"]) / 100 * total,
-            )
-            for row in rows
+    ops: list[OpTime] = []
+    for row in rows:
+        # Where the delegate has several parts of the graph, ops of the same place in each share one row.
+        parts = max(1, round(int(row["runs"]) / runs))
+        op = OpTime(
+            f"{row['op'].removeprefix('Delegate/')} {row['name']}",
+            row["op"].removeprefix("Delegate/"),
+            _kind_in_litert(row["op"], row["name"], integer),
+            float(row["share"]) / 100 * total / parts,
         )
-    )
+        ops += [op] * parts
+    return OpProfile(tuple(ops))
 
 
 def _kind_in_litert(op: str, name: str, integer: dict[int, bool]) -> Kind:

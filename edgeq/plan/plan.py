@@ -63,6 +63,8 @@ class Skeleton:
         clamps: representative -> (low, high) that bounds the range whatever was observed (after ReLU, clip).
         per_channel: whether weights have a scale per output channel.
         symmetric: whether activations have zero point 0.
+        centred: representatives whose zero point is 0 in any case: the right operands of products of two activations,
+            which LiteRT's delegate takes only so.
     """
 
     units: tuple[Unit, ...]
@@ -72,6 +74,7 @@ class Skeleton:
     clamps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     per_channel: bool = True
     symmetric: bool = False
+    centred: frozenset[str] = frozenset()
 
     def activation_bits(self, value: str) -> int:
         """Bits of a quantized value: the widest that a unit making or reading its group asks for."""

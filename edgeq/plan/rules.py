@@ -7,12 +7,15 @@ equal grids through concat, pool, reshape and pad; the grids that LiteRT prescri
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 import numpy as np
 
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.bits import FLOAT, Bits
+from edgeq.plan.branches import Prescribed
+from edgeq.plan.heads import post_processing
 from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, SAME_GRID, WEIGHTED
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization
@@ -39,27 +42,38 @@ class Request:
     symmetric: bool = False
 
 
-def decide(graph: Graph, request: Request) -> Skeleton:
+def decide(graph: Graph, request: Request, apart: Mapping[str, str] = MappingProxyType({})) -> Skeleton:
     """The skeleton of the plan.
+
+    Args:
+        graph: the model.
+        request: what is asked of it.
+        apart: unit name -> why it is left in float, where samples have shown that
+            (:func:`edgeq.plan.branches.too_different`).
 
     Raises:
         PlanError: an override matches nothing.
     """
     units = group(graph)
     bits = _bits_by_unit(units, request)
-    decided = _decide_units(graph, units, bits)
+    # Whoever asks for integers by name gets them.
+    asked = {unit.name for unit in units for pattern, _ in request.overrides if matches(unit, pattern)}
+    left = {name: why for name, why in {**post_processing(graph, units), **apart}.items() if name not in asked}
+    decided = _decide_units(graph, units, bits, left)
     bits = {
         unit.name: bits[unit.name] if unit.integer or bits[unit.name].activations is None else FLOAT for unit in decided
     }
     groups = _groups(graph, decided)
+    fixed, clamps = _fixed(decided, groups, bits), _clamps(decided, groups)
     return Skeleton(
         units=decided,
         bits=bits,
         groups=groups,
-        fixed=_fixed(decided, groups, bits),
-        clamps=_clamps(decided, groups),
+        fixed=fixed,
+        clamps=clamps,
         per_channel=request.per_channel,
         symmetric=request.symmetric,
+        centred=_centred(decided, groups) - fixed.keys() - {key for key, (low, _) in clamps.items() if low >= 0},
     )
 
 
@@ -80,17 +94,31 @@ def _bits_by_unit(units: tuple[Unit, ...], request: Request) -> dict[str, Bits]:
     return bits
 
 
-def _decide_units(graph: Graph, units: tuple[Unit, ...], bits: Mapping[str, Bits]) -> tuple[Unit, ...]:
+def _decide_units(
+    graph: Graph, units: tuple[Unit, ...], bits: Mapping[str, Bits], left: Mapping[str, str]
+) -> tuple[Unit, ...]:
     wants: dict[str, Unit] = {}
     quantized: set[str] = set()
+    prescribed = Prescribed()
     for unit in units:
-        reason = _why_float(graph, unit, bits[unit.name])
+        reason = _why_float(graph, unit, bits[unit.name]) or left.get(unit.name, "")
+        reason = reason or prescribed.conflict(graph, unit)
+        if not reason and unit.op == "Concat" and not _feeds_layer(unit, units):
+            made = {value: value in quantized for value in unit.inputs if graph.constant(value) is None}
+            loose = next((value for value in made if not made[value]), "")
+            reason = f"joins {loose!r}, which is float, and no layer reads the result" if loose else ""
         if not reason and unit.weight is None and not (set(unit.inputs) & quantized):
             reason = "" if _feeds_weights(graph, unit) else "nothing before it is integer"
         wants[unit.name] = decided = replace(unit, integer=not reason, reason=reason or f"integer {bits[unit.name]}")
         if decided.integer:
             quantized.update(unit.outputs)
     return tuple(wants[unit.name] for unit in units)
+
+
+def _feeds_layer(unit: Unit, units: Sequence[Unit]) -> bool:
+    """Whether what a unit makes, moved about perhaps, is computed on by another."""
+    readers = [other for other in units if set(unit.outputs) & set(other.inputs)]
+    return any(reader.op not in SAME_GRID or _feeds_layer(reader, units) for reader in readers)
 
 
 def _feeds_weights(graph: Graph, unit: Unit) -> bool:
@@ -177,6 +205,12 @@ def _fixed(units: tuple[Unit, ...], groups: Mapping[str, str], bits: Mapping[str
             width = 16 if bits[unit.name].activations == 16 else 8
             fixed[groups[unit.outputs[0]]] = FIXED[unit.op][width]
     return fixed
+
+
+def _centred(units: tuple[Unit, ...], groups: Mapping[str, str]) -> frozenset[str]:
+    """The groups of right operands of products of two activations."""
+    right = (unit.inputs[1] for unit in units if unit.integer and unit.op == "MatMul" and unit.weight is None)
+    return frozenset(groups[value] for value in right if value in groups)
 
 
 def _clamps(units: tuple[Unit, ...], groups: Mapping[str, str]) -> dict[str, tuple[float, float]]:

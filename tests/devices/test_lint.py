@@ -1,12 +1,16 @@
 from dataclasses import replace
 
+import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper
 
 from edgeq.devices import Profile, list_profiles, load_profile
 from edgeq.devices.lint import Finding, lint
+from edgeq.graph.graph import Graph
 from edgeq.plan.bits import FLOAT, Bits
 from edgeq.plan.ops import INTEGER
 from edgeq.plan.plan import Skeleton, Unit
+from edgeq.plan.rules import Request, decide
 
 PROFILE = replace(
     load_profile("cpu-litert"),
@@ -56,6 +60,19 @@ def test_a_float_op_says_why() -> None:
     found = only(lint(PROFILE, skeleton(("l", "Log", "f"))))
     assert (found.level, found.message) == ("warning", "l (Log) will run in float: no kernel")
     assert lint(replace(PROFILE, float_ops=("Log",)), skeleton(("l", "Log", "f"))) == ()
+
+
+def test_shapes_and_indices_are_no_loss() -> None:
+    node = helper.make_node("Shape", ["x"], ["y"], name="shape")
+    graph = helper.make_graph(
+        [node],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, [2])],
+    )
+    decided = decide(Graph(ir.from_proto(helper.make_model(graph))), Request())
+    assert not decided.units[0].integer
+    assert lint(PROFILE, decided) == ()
 
 
 def test_a_device_with_per_tensor_weights_only() -> None:

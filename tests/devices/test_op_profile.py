@@ -55,6 +55,23 @@ def test_the_other_kernels_of_litert_give_no_profile() -> None:
         assert device.run(handle, {"x": models.SAMPLES})["y"].shape == (11, 5)
 
 
+def test_rows_of_several_delegated_parts_are_taken_apart() -> None:
+    text = (
+        "==== Run Order ====\n"
+        "  Delegate/Fully Connected (NC, QS8, QC8W) GEMM  0.000  0.004  0.004  75.0%  75.0%  0.000  60  [Delegate]:7\n"
+        "  SOFTMAX  0.000  0.004  0.004  25.0%  100.0%  0.000  20  [Builtin]:0\n"
+        "==== Top by Computation Time ====\n"
+        "Timings (microseconds): count=20 first=5 curr=80000 min=1 max=9\n"
+    )
+    profile = from_litert(text, models.tflite_float())
+    assert [(row[0], row[2]) for row in profile.by_op()] == [
+        ("Fully Connected (NC, QS8, QC8W) GEMM", 3),
+        ("SOFTMAX", 1),
+    ]
+    assert profile.by_op()[0][3] == pytest.approx(3.0)
+    assert profile.total_ms == pytest.approx(4.0)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "nonsense"])
 def test_a_profile_without_ops_is_an_error(text: str) -> None:
     with pytest.raises(DeviceError):

@@ -212,6 +212,14 @@ def test_the_widest_reader_decides_an_activations_bits() -> None:
     assert [skeleton.activation_bits(value) for value in ("x", "r", "y")] == [8, 16, 16]
 
 
+@pytest.mark.parametrize(("right", "centred"), [("c", True), ("s", False), ("r", False)])
+def test_the_right_operand_of_a_product_of_two_activations_is_centred(right: str, centred: bool) -> None:
+    # Not where the runtimes prescribe its grid, nor where half of the codes would be lost.
+    nodes = [CONV, n("Softmax", "c", "s", axis=-1), n("Conv", "x w b", "d", pads=[1, 1, 1, 1]), n("Relu", "d", "r")]
+    skeleton, _ = decided(graph_of([*nodes, n("MatMul", f"c {right}")], W, outputs="y s r"))
+    assert (skeleton.groups[right] in skeleton.centred) == centred
+
+
 @pytest.mark.parametrize("huge", [-np.inf, np.finfo(np.float32).min])
 def test_an_attention_mask_stays_float(huge: float) -> None:
     mask = np.where(np.arange(4).reshape(1, 4, 1, 1) > 1, huge, 0).astype(np.float32)

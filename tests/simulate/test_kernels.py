@@ -105,6 +105,8 @@ CASES: dict[str, Case] = {
     "matmul of sequences": Case(
         "MatMul", [n("MatMul", "p w", "m"), n("Add", "b m")], (20, 64), {"w": (64, 80), "b": (80,)}, direct=True
     ),
+    "matmul of two": Case("MatMul", [n("MatMul", "p q")], inputs=2),
+    "matmul of two, the right one positive": Case("MatMul", [n("Relu", "q", "r"), n("MatMul", "p r")], inputs=2),
     "add": Case("Add", [n("Add", "p q")], inputs=2),
     "add and relu": Case("Add", [n("Add", "p q", "s"), n("Relu", "s")], inputs=2),
     "add a constant": Case("Add", [n("Add", "p k")], constants={"k": (1, 8, 1, 1)}),

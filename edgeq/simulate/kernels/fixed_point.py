@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from edgeq.plan.quantization import Quantization
-from edgeq.simulate.kernels.family import Family, Operands, saturate
+from edgeq.simulate.kernels.family import Family, Operands, Requantize, saturate
 from edgeq.simulate.kernels.hard_swish import hard_swish
+from edgeq.simulate.kernels.products import matmul
 
 #: (integers, multiplier q, exponent e), all int64, broadcast -> integers
 Rounding = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -63,7 +64,9 @@ def single_rounding(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> to
     return (value * q + (torch.ones_like(shift) << (shift - 1))) >> shift
 
 
-def _requantizer(rounding: Rounding) -> Callable[..., torch.Tensor]:
+def requantizer(rounding: Rounding) -> Requantize:
+    """A family's requantization of convolutions and matrix products with that rounding."""
+
     def requantize(
         accumulator: torch.Tensor, input_scale: torch.Tensor, weight_scale: torch.Tensor, output: Quantization
     ) -> torch.Tensor:
@@ -167,7 +170,9 @@ def _optimized_mean(operands: Operands, block: int = 0) -> torch.Tensor:
     return saturate(scaled + bias, operands)
 
 
+_double, _ruy, _single = (requantizer(rounding) for rounding in (double_rounding, ruy_rounding, single_rounding))
 _KERNELS = {
+    "MatMul": matmul(_double),
     "Add": _add,
     "Sub": _subtract,
     "Mul": _mul,
@@ -176,7 +181,6 @@ _KERNELS = {
     "HardSwish": hard_swish,
 }
 _EXACT = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "GlobalAveragePool"})
-_double, _ruy, _single = (_requantizer(rounding) for rounding in (double_rounding, ruy_rounding, single_rounding))
 
 GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT)
 LITERT_REFERENCE = Family(
@@ -198,7 +202,7 @@ RUY = Family(
 RUY_GEMMLOWP = Family(
     name="ruy-gemmlowp",
     requantize=_ruy,
-    kernels={**_KERNELS, "GlobalAveragePool": _optimized_mean},
+    kernels={**_KERNELS, "MatMul": matmul(_ruy), "GlobalAveragePool": _optimized_mean},
     exact=_EXACT,
     special={"DepthwiseConv": _double},
 )

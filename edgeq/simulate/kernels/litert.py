@@ -5,8 +5,10 @@ import torch
 
 from edgeq.plan.quantization import per_tensor
 from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
+from edgeq.simulate.kernels.fixed_point import double_rounding, requantizer
 from edgeq.simulate.kernels.float32_requantization import requantize
 from edgeq.simulate.kernels.hard_swish import hard_swish
+from edgeq.simulate.kernels.products import delegated
 from edgeq.simulate.kernels.tflite_arithmetic import multiplier, multiply
 
 
@@ -86,6 +88,7 @@ LITERT_DEFAULT = Family(
     name="xnnpack",
     requantize=requantize,
     kernels={
+        "MatMul": delegated(requantize, requantizer(double_rounding)),
         "Add": _add,
         "Sub": _subtract,
         "Mul": _mul,

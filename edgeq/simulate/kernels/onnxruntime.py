@@ -5,6 +5,7 @@ import torch
 from edgeq.plan.quantization import Quantization
 from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
 from edgeq.simulate.kernels.float32_requantization import requantize
+from edgeq.simulate.kernels.products import matmul
 
 
 def _unsigned(codes: torch.Tensor, grid: Quantization) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,7 +64,13 @@ def _average_pool(operands: Operands) -> torch.Tensor:
 ONNXRUNTIME_X86 = Family(
     name="onnxruntime",
     requantize=requantize,
-    kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool, "AveragePool": _average_pool},
+    kernels={
+        "MatMul": matmul(requantize),
+        "Add": _add,
+        "Mul": _mul,
+        "GlobalAveragePool": _global_average_pool,
+        "AveragePool": _average_pool,
+    },
     exact=frozenset(
         {
             "Conv",

@@ -71,5 +71,11 @@ def _average_pool(operands: Operands) -> torch.Tensor:
 ONNXRUNTIME_ARM = replace(
     ONNXRUNTIME_X86,
     name="onnxruntime-arm",
-    kernels={"Add": _add, "Mul": _mul, "GlobalAveragePool": _global_average_pool, "AveragePool": _average_pool},
+    kernels={
+        **ONNXRUNTIME_X86.kernels,
+        "Add": _add,
+        "Mul": _mul,
+        "GlobalAveragePool": _global_average_pool,
+        "AveragePool": _average_pool,
+    },
 )
