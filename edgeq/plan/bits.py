@@ -7,7 +7,7 @@ from edgeq.errors import UsageError
 
 _PATTERN = re.compile(r"w(?P<weights>\d+|f)(a(?P<activations>\d+|f))?")
 _WEIGHTS = range(2, 9)
-_ACTIVATIONS = (4, 8, 16)
+_ACTIVATIONS = (*range(2, 9), 16)
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Bits:
 
     @classmethod
     def parse(cls, text: str) -> "Bits":
-        """Read ``w<2..8|f>[a<4|8|16|f>]``.
+        """Read ``w<2..8|f>[a<2..8|16|f>]``.
 
         Raises:
             UsageError: the text is not of that form, or a width is not offered.
@@ -33,7 +33,7 @@ class Bits:
         if weights is not None and weights not in _WEIGHTS:
             raise UsageError(f"--bits {text!r}: weights take 2 to 8 bits, not {weights}")
         if activations is not None and activations not in _ACTIVATIONS:
-            raise UsageError(f"--bits {text!r}: activations take 4, 8 or 16 bits, not {activations}")
+            raise UsageError(f"--bits {text!r}: activations take 2 to 8 or 16 bits, not {activations}")
         if weights is None and activations is not None:
             raise UsageError(f"--bits {text!r}: no runtime computes quantized activations with float weights")
         return cls(weights, activations)

@@ -38,7 +38,11 @@ class _FakeQuantize(torch.autograd.Function):
     ) -> torch.Tensor:
         real_codes = x / scale
         low, high = qmin - zero_point, qmax - zero_point
-        y = torch.round(real_codes).clamp_(low, high) * scale
+        if low.numel() == 1 and not low.is_cuda:
+            # Bounds as plain numbers: a clamp between tensors takes ten times as long. (On a GPU they would wait.)
+            y = torch.round(real_codes).clamp_(float(low), float(high)).mul_(scale)
+        else:
+            y = torch.round(real_codes).clamp_(low, high).mul_(scale)
         ctx.save_for_backward(real_codes, y, scale, low, high)
         return y
 
@@ -46,15 +50,27 @@ class _FakeQuantize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         real_codes, y, scale, low, high = ctx.saved_tensors
-        if low.numel() == 1:
+        if low.numel() == 1 and not low.is_cuda:
             # One pass: the gradient where a number rounds to a code of the grid, zero elsewhere.
             to_x = torch.ops.aten.hardtanh_backward(gradient, real_codes, float(low) - 0.5, float(high) + 0.5)
         else:
             to_x = gradient * ((real_codes >= low - 0.5) & (real_codes <= high + 0.5))
         to_scale = None
         if ctx.needs_input_grad[1]:
-            to_scale = (gradient * y).sum_to_size(scale.shape) / scale - (to_x * real_codes).sum_to_size(scale.shape)
+            to_scale = _products(gradient, y, scale) / scale - _products(to_x, real_codes, scale)
         return (to_x if ctx.needs_input_grad[0] else None), to_scale, None, None, None
+
+
+def _products(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Sum of a b over what shares a scale, shaped like the scale."""
+    if scale.numel() == 1:
+        # A dot product, without a tensor of products, where both lie in memory in the same order.
+        if a.is_contiguous() and b.is_contiguous():
+            return torch.dot(a.reshape(-1), b.reshape(-1)).reshape(scale.shape)
+        if a.ndim == 4 and all(x.is_contiguous(memory_format=torch.channels_last) for x in (a, b)):
+            a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)
+            return torch.dot(a.reshape(-1), b.reshape(-1)).reshape(scale.shape)
+    return (a * b).sum_to_size(scale.shape)
 
 
 class _Grid(nn.Module):
