@@ -9,6 +9,9 @@ from edgeq.devices.profile import Profile
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Skeleton, Unit
 
+#: Reasons of the plan's rules for units that have nothing to gain from integers.
+_NO_ARITHMETIC = ("computes shapes or indices", "computes on constants")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -49,7 +52,7 @@ def _whole(profile: Profile, skeleton: Skeleton) -> list[Finding]:
 def _unit(profile: Profile, skeleton: Skeleton, unit: Unit) -> list[Finding]:
     bits = skeleton.bits[unit.name]
     if not unit.integer:
-        if bits.weights is not None or unit.op in profile.float_ops:
+        if bits.weights is not None or unit.op in profile.float_ops or unit.reason in _NO_ARITHMETIC:
             return []
         return [Finding("warning", unit.name, f"{unit.name} ({unit.op}) will run in float: {unit.reason}")]
     fast, slow = (_ops(table, bits, unit) for table in (profile.integer_ops, profile.slow_ops))

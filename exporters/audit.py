@@ -15,6 +15,7 @@ class AuditRow:
         dtype: element type of its weight, or of its output where it has none.
         axis: channel axis of the weight's scales in the file, None for per-tensor or no weight.
         macs: multiply-accumulates of one sample.
+        expected_float: the runtime is known to have no integer kernel for it: float is no broken promise.
     """
 
     unit: str
@@ -24,6 +25,7 @@ class AuditRow:
     dtype: str
     axis: int | None
     macs: int
+    expected_float: bool = False
 
 
 @dataclass(frozen=True)

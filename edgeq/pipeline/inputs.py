@@ -123,21 +123,26 @@ def request(options: Options, profiles: tuple[Profile, ...]) -> Request:
 
 
 def check_devices(skeleton: Skeleton, profiles: tuple[Profile, ...]) -> tuple[str, ...]:
-    """What the devices would not run as hoped, one sentence a device; before any work is done.
+    """What the devices would not run as hoped, one sentence for each kind of op; before any work is done.
 
     Raises:
         PlanError: a device would not run the files at all.
     """
     stored = replace(skeleton, bits={unit: _stored(bits) for unit, bits in skeleton.bits.items()})
-    notes = []
+    ops = {unit.name: unit.op for unit in skeleton.units}
+    notes: list[str] = []
     for profile in profiles:
         findings = lint(profile, stored)
         errors = [finding.message for finding in findings if finding.level == "error" and not finding.unit]
         if errors:
             raise PlanError(errors[0])
-        messages = [finding.message for finding in findings]
-        if messages:
-            more = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for finding in findings:
+            kinds.setdefault((ops.get(finding.unit, ""), finding.message.replace(finding.unit, "")), []).append(
+                finding.message
+            )
+        for (op, _), messages in kinds.items():
+            more = f" (and {len(messages) - 1} more {op})" if len(messages) > 1 else ""
             notes.append(f"{messages[0]}{more}")
     return tuple(dict.fromkeys(notes))
 
