@@ -103,19 +103,19 @@ class _Writer:
     def _write_matmul_bias(self, unit: Unit, nodes: list[ir.Node], bias: ir.Value) -> list[ir.Node]:
         anchor = nodes[0]
         source = anchor.inputs[0]
-        if source is not None and source.shape is not None and len(source.shape) == 2:
-            # Gemm takes the bias into the accumulator, as the plan and LiteRT do.
-            gemm = ir.node("Gemm", [source, anchor.inputs[1], bias], name=anchor.name)
+        biased = unit.bias is not None or bool(np.any(self.plan.biases[unit.name].codes))
+        gemm = self._gemm(unit, anchor, bias, biased)
+        if gemm:
             tail = nodes[1] if unit.bias is not None else anchor
             removed = [anchor] if tail is anchor else [anchor, tail]
             ir.convenience.replace_nodes_and_values(
-                self.graph.model.graph, tail, removed, [gemm], tail.outputs, gemm.outputs
+                self.graph.model.graph, tail, removed, gemm, tail.outputs, gemm[-1].outputs
             )
-            return [gemm, *nodes[len(removed) :]]
+            return [*gemm, *nodes[len(removed) :]]
         if unit.bias is not None:
             adder = nodes[1]
             adder.replace_input_with(0 if adder.inputs[1] is anchor.outputs[0] else 1, bias)
-        elif np.any(self.plan.biases[unit.name].codes):
+        elif biased:
             # A method gave it a bias that the model does not have.
             product = ir.node("MatMul", [source, anchor.inputs[1]], name=anchor.name)
             product.outputs[0].name = f"{unit.name}_product"
@@ -125,6 +125,30 @@ class _Writer:
             )
             return [product, added, *nodes[1:]]
         return nodes
+
+    def _gemm(self, unit: Unit, anchor: ir.Node, bias: ir.Value, biased: bool) -> list[ir.Node]:
+        """A Gemm, which takes the bias into the accumulator as the plan and LiteRT do; empty where it cannot be.
+
+        Of sequences it multiplies all rows at once, between two reshapes, which ONNX Runtime does on codes.
+        """
+        source = anchor.inputs[0]
+        shape = None if source is None or source.shape is None else [*source.shape]
+        if shape is None or len(shape) < 2:
+            return []
+        if len(shape) == 2:
+            return [ir.node("Gemm", [source, anchor.inputs[1], bias], name=anchor.name)]
+        rows = [size if isinstance(size, int) else -1 for size in shape[:-1]]
+        columns = self.plan.weights[unit.weight or ""].codes.shape
+        if not biased or rows.count(-1) > 1:
+            return []
+        before, after = (
+            self._initializer(f"{unit.name}_{which}", np.array(target, np.int64))
+            for which, target in (("rows", [-1, columns[0]]), ("sequences", [*rows, columns[1]]))
+        )
+        flat = ir.node("Reshape", [source, before], name=f"{unit.name}_to_rows")
+        gemm = ir.node("Gemm", [flat.outputs[0], anchor.inputs[1], bias], name=anchor.name)
+        flat.outputs[0].name, gemm.outputs[0].name = f"{unit.name}_flat", f"{unit.name}_flat_product"
+        return [flat, gemm, ir.node("Reshape", [gemm.outputs[0], after], name=f"{unit.name}_to_sequences")]
 
     def _write_constant(self, value: str, anchor: ir.Node) -> None:
         new = self._dequantized(value, self.plan.constants[value], signed=False)

@@ -175,6 +175,27 @@ def test_a_matrix_product_is_an_integer_gemm(bias: bool, relu: bool) -> None:
     assert audited(data, graph, plan).problems == ()
 
 
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape", [("n", 8, 24), (4, 4, 4, 24)])
+def test_a_biased_product_of_sequences_is_one_integer_gemm(shape: tuple[str | int, ...], relu: bool) -> None:
+    # Added in float after the product, the bias would round otherwise than in the accumulator.
+    nodes = [n("MatMul", "x m", "p"), n("Add", "p b", "s"), *([n("Relu", "s")] if relu else [])]
+    graph = graph_of(nodes, weights(m=(24, 7), b=(7,)), shape, outputs="y" if relu else "s")
+    skeleton = decide(graph, Request())
+    x = X.reshape(-1, *(int(size) for size in shape[1:]))
+    fixed = x[:4] if shape[0] == 4 else x
+    plan = nearest(graph, skeleton, observe(to_torch(graph), [(torch.from_numpy(fixed),)], skeleton))
+    data = export(graph, plan)
+    runs = [node.op_type for node in optimized_graph(data).graph.node]
+    assert runs == ["QuantizeLinear", "Reshape", "QGemm", "Reshape", "DequantizeLinear"]
+    assert audited(data, graph, plan).problems == ()
+    # The output keeps the name and the shape.
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    output = name(graph.outputs[0])
+    assert session.get_outputs()[0].name == output
+    assert session.run([output], {"x": fixed})[0].shape == (*fixed.shape[:-1], 7)
+
+
 # The audit must notice.
 
 
