@@ -23,9 +23,24 @@ def float_outputs(graph: Graph, samples: Inputs) -> list[tuple[torch.Tensor, ...
     return _outputs(to_torch(graph), samples)
 
 
-def divergence(graph: Graph, plan: Plan, samples: Inputs, reference: Sequence[tuple[torch.Tensor, ...]]) -> float:
-    """The distance of the plan's simulation from the reference, summed over the model's outputs; infinite for NaN."""
-    found = _outputs(Simulation(graph, plan), samples)
+def divergence(
+    graph: Graph,
+    plan: Plan,
+    samples: Inputs,
+    reference: Sequence[tuple[torch.Tensor, ...]],
+    *,
+    weights: bool = True,
+) -> float:
+    """The distance of the plan's simulation from the reference, summed over the model's outputs; infinite for NaN.
+
+    Args:
+        graph: the model.
+        plan: the candidate.
+        samples: to judge on, batch by batch.
+        reference: of :func:`float_outputs`.
+        weights: False leaves them in float: what is left is what the quantized activations cost alone.
+    """
+    found = _outputs(Simulation(graph, plan).enable(weights=weights), samples)
     total = 0.0
     for position in range(len(reference[0])):
         real = torch.cat([batch[position] for batch in reference])

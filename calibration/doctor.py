@@ -16,12 +16,12 @@ import torch
 from torch import fx
 
 from edgeq.calibration.divergence import Inputs
-from edgeq.calibration.ranges import Ranges, observe
+from edgeq.calibration.ranges import Ranges
 from edgeq.graph.execute import iterate_values
 from edgeq.plan.plan import Skeleton
 
 #: A range that grew by more than this between half and all of the samples has not converged.
-GROWTH = 0.10
+GROWTH = 0.20
 #: More than this share of evaluation numbers outside of a grid is a mismatch.
 OUTSIDE = 0.001
 #: More than this share of samples in one class is implausible (with at least ten classes seen as possible).
@@ -47,21 +47,16 @@ class Finding:
     advice: str
 
 
-def sufficiency(module: fx.GraphModule, samples: Inputs, skeleton: Skeleton, whole: Ranges) -> tuple[Finding, ...]:
-    """Values whose observed extremes still grow between half of the batches and all of them.
+def sufficiency(seen: Ranges) -> tuple[Finding, ...]:
+    """Values whose observed extremes still grow between half of the samples and all of them, worst first.
 
     Args:
-        module: the float model.
-        samples: the calibration samples, batch by batch; at least two batches.
-        skeleton: which values are quantized.
-        whole: what was observed on all of them.
+        seen: what was observed; nothing is found where it does not know the extremes after half of the samples.
     """
-    half = observe(module, list(samples)[: max(1, len(samples) // 2)], skeleton)
     found = []
-    for group, (low, high) in whole.extremes.items():
-        width = high - low
-        half_low, half_high = half.extremes[group]
-        growth = 1.0 - (half_high - half_low) / width if width > 0 else 0.0
+    for group, (half_low, half_high) in seen.half.items():
+        low, high = seen.extremes[group]
+        growth = 1.0 - (half_high - half_low) / (high - low) if high > low else 0.0
         if growth > GROWTH:
             advice = (
                 f"half of the samples cover {1 - growth:.0%} of its range: calibrate on more, and more varied, ones"

@@ -8,85 +8,134 @@ r2_i the largest weights of that channel:
 which gives both sqrt(r1_i r2_i). Repeated over all pairs until nothing moves, since layers of a depthwise chain are
 second of one pair and first of the next. The float function stays the same.
 
+A ReLU6 is homogeneous only below its bound. A channel that reaches the bound on the samples stays as it is; one that
+does not may grow until it nearly would, so that the function on the samples stays the same. That needs each channel's
+largest value (:func:`highest`); without it a pair with a bound is refused.
+
 Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV
-2019. What we changed: a ReLU6 between two layers (which they replace by a ReLU) refuses the pair, since its bound would
-become one per channel; and no channel is moved by more than ``LIMIT``. It serves per-tensor weights, and the
-activations' per-tensor grids; with per-channel weights the first layer's scales take up s by themselves.
+2019. What we changed: they replace a ReLU6 by a ReLU; no channel is moved by more than ``LIMIT``. It serves per-tensor
+weights, and the activations' per-tensor grids; with per-channel weights the first layer's scales take up s by
+themselves.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import torch
 
+from edgeq.graph.execute import iterate_values, to_torch
 from edgeq.graph.graph import Graph, name
 
 #: The largest factor by which a channel is moved.
 LIMIT = 1e3
 SWEEPS = 20
+#: Up to this part of its bound a channel may come.
+NEARLY = 0.9
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers between which scale can move: node names, and what lies between them."""
+    """Two layers between which scale can move: node names, what lies between them, and its upper bound."""
 
     first: str
     second: str
     between: tuple[str, ...]
+    bound: float = np.inf
 
 
-def pairs(graph: Graph) -> tuple[Pair, ...]:
-    """All pairs in order: Conv (also depthwise) or Gemm, ReLU or nothing, Conv or Gemm; nobody else reads between."""
+def pairs(graph: Graph, *, bounded: bool = False) -> tuple[Pair, ...]:
+    """All pairs in order: Conv (also depthwise) or Gemm, ReLU or nothing, Conv or Gemm; nobody else reads between.
+
+    Args:
+        graph: the model.
+        bounded: also those with a ReLU6 (a Clip from 0) between them.
+    """
     found = []
     for node in graph.nodes:
         if not _is_layer(graph, node):
             continue
         between: list[str] = []
+        bound = np.inf
         follower = _only_reader(node)
-        while follower is not None and follower.op_type == "Relu" and not follower.domain:
+        while follower is not None and (own := _upper_bound(graph, follower)) is not None:
             between.append(name(follower))
+            bound = min(bound, own)
             follower = _only_reader(follower)
+        if bound < np.inf and not bounded:
+            continue
         if follower is not None and _is_layer(graph, follower) and _fits(graph, node, follower):
-            found.append(Pair(name(node), name(follower), tuple(between)))
+            found.append(Pair(name(node), name(follower), tuple(between), bound))
     return tuple(found)
 
 
-def equalize(graph: Graph) -> Graph:
-    """The same function with equalized weights; the graph itself if no pair is found."""
-    chosen = pairs(graph)
+def highest(graph: Graph, samples: Sequence[tuple[torch.Tensor, ...]]) -> dict[str, Array]:
+    """First layer of each pair with a bound -> the largest value of each of its channels on the samples."""
+    wanted = {
+        name(graph.node(pair.first).outputs[0]): pair.first
+        for pair in pairs(graph, bounded=True)
+        if pair.bound < np.inf
+    }
+    found: dict[str, Array] = {}
+    module = to_torch(graph)
+    with torch.inference_mode():
+        for inputs in samples if wanted else ():
+            for value, tensor in iterate_values(module, inputs, frozenset(wanted)):
+                top = tensor.transpose(0, 1).flatten(1).amax(1).double().numpy()
+                found[wanted[value]] = np.maximum(found.get(wanted[value], top), top)
+    return found
+
+
+def equalize(graph: Graph, tops: Mapping[str, Array] | None = None) -> Graph:
+    """The same function with equalized weights under the same names; the graph itself if no pair is found.
+
+    Args:
+        graph: the model.
+        tops: of :func:`highest`; without them pairs with a bound are left alone.
+    """
+    chosen = pairs(graph, bounded=tops is not None)
     if not chosen:
         return graph
     result = graph.clone()
-    weights = {n: _array(result, result.node(n).inputs[1]) for pair in chosen for n in (pair.first, pair.second)}
-    biases = {n: _array(result, _bias(result.node(n))) for n in weights if _bias(result.node(n)) is not None}
+    values: dict[str, ir.Value] = {}
+    for layer_name in dict.fromkeys(n for pair in chosen for n in (pair.first, pair.second)):
+        weight, bias = result.node(layer_name).inputs[1], _bias(result.node(layer_name))
+        assert weight is not None
+        values[layer_name] = weight
+        if bias is not None:
+            values[f"{layer_name}/bias"] = bias
+    arrays = {key: _array(result, value) for key, value in values.items()}
+    reached = {key: array.copy() for key, array in (tops or {}).items()}
     for _ in range(SWEEPS):
-        moved = [_move(result, pair, weights, biases) for pair in chosen]
+        moved = [_move(result, pair, arrays, reached) for pair in chosen]
         if max(moved) < 1e-3:
             break
-    for node_name, weight in weights.items():
-        node = result.node(node_name)
-        node.replace_input_with(1, _initializer(result, f"{node_name}_equalized_weight", weight))
-        if node_name in biases:
-            node.replace_input_with(2, _initializer(result, f"{node_name}_equalized_bias", biases[node_name]))
+    for key, value in values.items():
+        value.const_value = ir.tensor(arrays[key].astype(np.float32), name=value.name)
     return Graph(result.model)
 
 
-def _move(graph: Graph, pair: Pair, weights: dict[str, Array], biases: dict[str, Array]) -> float:
+def _move(graph: Graph, pair: Pair, arrays: dict[str, Array], reached: dict[str, Array]) -> float:
     first, second = graph.node(pair.first), graph.node(pair.second)
-    out = _outputs_first(first, weights[pair.first])
-    into = _inputs_first(second, weights[pair.second])
+    out = _outputs_first(first, arrays[pair.first])
+    into = _inputs_first(second, arrays[pair.second])
     r1, r2 = (np.abs(w).reshape(len(w), -1).max(1) for w in (out, into))
     # A dead channel on either side has nothing to share.
     alive = (r1 > 0) & (r2 > 0)
     s = np.where(alive, np.sqrt(np.where(alive, r1, 1.0) / np.where(alive, r2, 1.0)), 1.0)
     s = np.clip(s, 1 / LIMIT, LIMIT)
+    if pair.bound < np.inf:
+        share = reached[pair.first] / (NEARLY * pair.bound)
+        s = np.where(share < 1, np.maximum(s, share), 1.0)
+        reached[pair.first] = reached[pair.first] / s
     out /= s.reshape((-1, *[1] * (out.ndim - 1)))
     into *= s.reshape((-1, *[1] * (into.ndim - 1)))
-    if pair.first in biases:
-        biases[pair.first] = biases[pair.first] / s
+    if f"{pair.first}/bias" in arrays:
+        arrays[f"{pair.first}/bias"] /= s
     return float(np.abs(np.log(s)).max(initial=0.0))
 
 
@@ -129,6 +178,18 @@ def _fits(graph: Graph, first: ir.Node, second: ir.Node) -> bool:
     return bool(made == _inputs_first(second, _array(graph, second.inputs[1])).shape[0])
 
 
+def _upper_bound(graph: Graph, node: ir.Node) -> float | None:
+    """The upper bound of a ReLU (infinite) or of a Clip from 0; None for any other op."""
+    if node.domain:
+        return None
+    if node.op_type == "Relu":
+        return np.inf
+    if node.op_type != "Clip" or len(node.inputs) < 3:
+        return None
+    low, high = (graph.constant(value) for value in node.inputs[1:3])
+    return float(high) if low is not None and high is not None and low.size == high.size == 1 and low == 0 else None
+
+
 def _only_reader(node: ir.Node) -> ir.Node | None:
     if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return None
@@ -152,10 +213,3 @@ def _array(graph: Graph, value: ir.Value | None) -> Array:
     array = graph.constant(value)
     assert array is not None
     return np.array(array, np.float64)
-
-
-def _initializer(graph: Graph, value_name: str, array: Array) -> ir.Value:
-    tensor = ir.tensor(array.astype(np.float32), name=value_name)
-    value = ir.Value(name=value_name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.model.graph.register_initializer(value)
-    return value

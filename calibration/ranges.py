@@ -1,7 +1,7 @@
 """Ranges of the values that the plan quantizes, observed on samples; memory does not grow with their number."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import fx
@@ -25,12 +25,14 @@ class Ranges:
         extremes: group representative -> exact (minimum, maximum) of what was seen.
         samples: how many samples were seen.
         observer: name of the observer's class, for the report.
+        half: the extremes after half of the samples; empty where their number was not known beforehand.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     extremes: Mapping[str, tuple[float, float]]
     samples: int
     observer: str
+    half: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __getitem__(self, representative: str) -> tuple[float, float]:
         return self.ranges[representative]
@@ -65,13 +67,16 @@ def observe(
         observers[group] = made = observer()
         known = getattr(made, "extremes", made)
         extremes[group] = known if isinstance(known, MinMax) else MinMax()
-    done = 0
+    done, total = 0, _number(samples)
+    half: dict[str, tuple[float, float]] = {}
     with torch.inference_mode():
         for inputs, count in _batches(samples, batch):
             _observe_batch(module, inputs, free, skeleton, observers)
             done += count
+            if not half and total is not None and done < total <= 2 * done:
+                half = {group: (extreme.low, extreme.high) for group, extreme in extremes.items()}
             if progress is not None:
-                progress(done, len(samples) if isinstance(samples, Dataset) else None)
+                progress(done, total)
     if done == 0:
         raise DataError("there are no calibration samples")
     return Ranges(
@@ -79,7 +84,14 @@ def observe(
         extremes={group: (extreme.low, extreme.high) for group, extreme in extremes.items()},
         samples=done,
         observer=getattr(observer, "__name__", type(observer).__name__),
+        half=half,
     )
+
+
+def _number(samples: Dataset | Iterable[tuple[torch.Tensor, ...]]) -> int | None:
+    if isinstance(samples, Dataset):
+        return len(samples)
+    return sum(len(inputs[0]) for inputs in samples) if isinstance(samples, Sequence) else None
 
 
 def _observe_batch(

@@ -42,9 +42,9 @@ def choose(job: Job) -> Result:
     result = Result(file=str(file))
     with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder)) as stages, result.clock():
         ranges = calibrate(options, model, skeleton, sets, stages, SILENT)
-        plan = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
-    result.note = f"chose {plan.method}" if job.method == "auto" else ""
-    file.write_bytes(export(model.graph, plan))
+        quantized = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
+    result.note = str(quantized.story) if job.method == "auto" else ""
+    file.write_bytes(export(quantized.model.graph, quantized.plan))
     return result
 
 

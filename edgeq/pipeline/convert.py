@@ -17,6 +17,7 @@ from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, file_for, write_files
 from edgeq.pipeline.by_layer import blamed, layer_rows, measure_layers, with_measured
+from edgeq.pipeline.doctor import consult, told
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
@@ -79,10 +80,12 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     reporter.start("calibrate")
     ranges = calibrate(options, model, skeleton, sets, folder, reporter)
     reporter.finish(f"{len(ranges.ranges)} ranges ({ranges.observer}) from {ranges.samples} samples")
+    findings = consult(model, skeleton, ranges, sets, folder)
     reporter.start("quantize")
-    plan = quantize(options, model, skeleton, ranges, sets, folder, reporter)
+    quantized = quantize(options, model, skeleton, ranges, sets, folder, reporter)
+    model, plan, story = quantized.model, quantized.plan, quantized.story
     integer = sum(unit.integer for unit in plan.units)
-    reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method})")
+    reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method}); {story}")
     recovery = None
     if options.recover_budget is not None:
         from edgeq.pipeline.recovery import recover_plan  # its imports cost a second that most runs need not pay
@@ -92,12 +95,13 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
     files, notes = write_files(options, model, plan, profiles)
-    notes = (*linted, *notes)
+    notes = (*told(findings), *linted, *notes)
     reporter.finish(
         ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
-    release = replace(release, recovery=recovery)
+    doctor = tuple(asdict(finding) for finding in findings)
+    release = replace(release, recovery=recovery, quantization=asdict(story), doctor=doctor)
     judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
     wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.

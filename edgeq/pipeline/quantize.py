@@ -1,13 +1,20 @@
 """The middle stages: ranges from samples, and the plan from ranges."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import torch
 
 from edgeq.calibration.divergence import divergence, float_outputs
-from edgeq.calibration.methods import Method, method
+from edgeq.calibration.equalization import equalize, highest, pairs
+from edgeq.calibration.methods import method
 from edgeq.calibration.observers import BY_NAME
 from edgeq.calibration.ranges import Ranges, observe
 from edgeq.errors import UsageError
+from edgeq.graph.execute import to_torch
+from edgeq.graph.graph import Graph
+from edgeq.pipeline.automatic import Candidate, Story, Trial, Workshop, search
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan, Skeleton
@@ -16,36 +23,31 @@ from edgeq.plan.validate import validate
 from edgeq.progress import Reporter
 from edgeq.run_folder import RunFolder
 
-#: What ``--method auto`` tries, cheapest first.
-_AUTO = ("nearest", "bias", "gptq", "gptq+variance", "adaround")
-#: A divergence (nats) so small that no method is worth its time, and the fall that makes the next one worth trying.
-_GOOD = 0.005
-_WORTH = 0.9
 _BATCH = 64
-#: Held-out samples that choose between methods.
-_JUDGES = 256
+#: Held-out samples that choose between methods, and samples that say how far a bounded channel reaches.
+_JUDGES, _REACH = 256, 256
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What the stage decided.
+
+    Attributes:
+        model: the model that the plan is of: the same function, its weights perhaps equalized.
+        plan: the quantization.
+        story: what was tried.
+    """
+
+    model: Model
+    plan: Plan
+    story: Story
 
 
 def calibrate(
     options: Options, model: Model, skeleton: Skeleton, sets: Sets, folder: RunFolder, reporter: Reporter
 ) -> Ranges:
     """The ranges of all quantized values."""
-    observer = options.observer
-    if observer == "auto":
-        # Sixteen steps are too few to spend them on outliers.
-        observer = "mse" if options.bits.activations == 4 else "min-max"
-    if observer not in BY_NAME:
-        raise UsageError(f"--observer {observer}: choose from auto, {', '.join(BY_NAME)}")
-
-    def compute() -> bytes:
-        found = observe(model.module, sets.calibration, skeleton, BY_NAME[observer], progress=reporter.advance)
-        return json.dumps(asdict(found)).encode()
-
-    key = _quantization_key(options, model) | {"data": sets.digests["calibration"], "observer": observer}
-    stored = json.loads(folder.stage("ranges", key, compute))
-    for part in ("ranges", "extremes"):
-        stored[part] = {group: (low, high) for group, (low, high) in stored[part].items()}
-    return Ranges(**stored)
+    return _Stage(options, model, skeleton, sets, folder, reporter).ranges(model.graph, _observer(options))
 
 
 def quantize(
@@ -56,72 +58,120 @@ def quantize(
     sets: Sets,
     folder: RunFolder,
     reporter: Reporter,
-) -> Plan:
+) -> Quantized:
     """The plan, checked against its written spec; ``auto`` tries methods, cheapest first, while it is worth it."""
-    names = _AUTO if options.method == "auto" else (options.method,)
-    methods = [method(name) for name in names]
-    best: tuple[float, Plan] | None = None
-    for chosen in methods:
-        plan = _plan(chosen, options, model, skeleton, ranges, sets, folder, reporter)
-        if len(methods) == 1 or sets.probe is None:
-            return plan
-        loss = _held_out(plan, model, sets, folder)
-        worth = best is None or loss < _WORTH * best[0]
-        if best is None or loss < best[0]:
-            best = (loss, plan)
-        if loss <= _GOOD or not worth:
-            break
-    assert best is not None
-    return best[1]
-
-
-def _plan(
-    chosen: Method,
-    options: Options,
-    model: Model,
-    skeleton: Skeleton,
-    ranges: Ranges,
-    sets: Sets,
-    folder: RunFolder,
-    reporter: Reporter,
-) -> Plan:
-    key = _quantization_key(options, model) | {
-        "ranges": asdict(ranges),
-        "method": chosen.name,
-        "data": sets.digests["calibration"],
-        "per_channel": skeleton.per_channel,
-    }
-
-    def compute() -> bytes:
-        samples = model.batches(sets.calibration, _BATCH) if chosen.rounding is not None else ()
-        return dump(
-            chosen(
-                model.graph, skeleton, ranges, samples, progress=lambda _, done, total: reporter.advance(done, total)
-            )
+    stage = _Stage(options, model, skeleton, sets, folder, reporter)
+    if options.method != "auto" or sets.probe is None:
+        name = "nearest" if options.method == "auto" else options.method
+        why = "too few samples to hold some out" if options.method == "auto" else ""
+        return Quantized(
+            model, stage.plan(name, model.graph, ranges), Story((Trial(name, None, kept=True),), None, why)
         )
-
-    plan = restore(folder.stage("plan", key, compute), skeleton)
-    validate(model.graph, plan)
-    return plan
-
-
-def _held_out(plan: Plan, model: Model, sets: Sets, folder: RunFolder) -> float:
-    """Mean divergence of the plan's outputs from the float model's on the probe samples."""
-    assert sets.probe is not None
-    probe = sets.probe
-
-    def compute() -> bytes:
-        samples = model.batches(probe.take(_JUDGES), _BATCH)
-        return json.dumps(divergence(model.graph, plan, samples, float_outputs(model.graph, samples))).encode()
-
-    key = {"plan": digest(plan), "model": model.digest, "probe": len(probe), "data": sets.digests["calibration"]}
-    return float(json.loads(folder.stage("held-out", key, compute)))
+    shop = Workshop(stage.plan, stage.loss, stage.other_ranges if options.observer == "auto" else None, stage.equalized)
+    found, story = search(shop, model.graph, ranges)
+    return Quantized(model if found.graph is model.graph else replace(model, graph=found.graph), found.plan, story)
 
 
-def _quantization_key(options: Options, model: Model) -> dict[str, object]:
-    return {
-        "model": model.digest,
-        "bits": str(options.bits),
-        "overrides": [[pattern, str(bits)] for pattern, bits in options.overrides],
-        "seed": options.seed,
-    }
+def _observer(options: Options) -> str:
+    if options.observer != "auto":
+        if options.observer not in BY_NAME:
+            raise UsageError(f"--observer {options.observer}: choose from auto, {', '.join(BY_NAME)}")
+        return options.observer
+    # Sixteen steps are too few to spend them on outliers.
+    return "mse" if (options.bits.activations or 16) <= 4 else "min-max"
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """What can be computed of one run, each result stored under what it depends on."""
+
+    options: Options
+    model: Model
+    skeleton: Skeleton
+    sets: Sets
+    folder: RunFolder
+    reporter: Reporter
+
+    def ranges(self, graph: Graph, observer: str) -> Ranges:
+        """The ranges by that observer."""
+
+        def compute() -> bytes:
+            module = self.model.module if graph is self.model.graph else to_torch(graph)
+            data = self.sets.calibration
+            found = observe(module, data, self.skeleton, BY_NAME[observer], progress=self.reporter.advance)
+            return json.dumps(asdict(found)).encode()
+
+        stored = json.loads(self.folder.stage("ranges", self._key(graph) | {"observer": observer}, compute))
+        for part in ("ranges", "extremes", "half"):
+            stored[part] = {group: (low, high) for group, (low, high) in stored[part].items()}
+        return Ranges(**stored)
+
+    def plan(self, name: str, graph: Graph, ranges: Ranges) -> Plan:
+        """The plan of that method."""
+        chosen = method(name)
+
+        def compute() -> bytes:
+            samples = self._calibration if chosen.rounding is not None else ()
+            made = chosen(
+                graph,
+                self.skeleton,
+                ranges,
+                samples,
+                progress=lambda _, done, total: self.reporter.advance(done, total),
+            )
+            return dump(made)
+
+        key = self._key(graph) | {"ranges": asdict(ranges), "method": name}
+        plan = restore(self.folder.stage("plan", key, compute), self.skeleton)
+        validate(graph, plan)
+        return plan
+
+    def loss(self, found: Candidate, weights: bool) -> float:
+        """Mean divergence of a candidate's outputs from the float model's on the probe samples."""
+
+        def compute() -> bytes:
+            measured = divergence(found.graph, found.plan, self._judges, self._reference, weights=weights)
+            return json.dumps(measured).encode()
+
+        key = self._key(found.graph) | {"plan": digest(found.plan), "weights": weights}
+        return float(json.loads(self.folder.stage("held-out", key, compute)))
+
+    def other_ranges(self) -> Ranges:
+        """The ranges by the observer that was not the first choice."""
+        return self.ranges(self.model.graph, "min-max" if _observer(self.options) == "mse" else "mse")
+
+    def equalized(self, graph: Graph, ranges: Ranges) -> tuple[Graph, Ranges] | None:
+        """The graph with equalized weights and its ranges, by the observer of these ranges."""
+        if not pairs(graph, bounded=True):
+            return None
+        made = equalize(graph, highest(graph, self.model.batches(self.sets.calibration.take(_REACH), _BATCH)))
+        observer = next(name for name, observer in BY_NAME.items() if observer.__name__ == ranges.observer)
+        return made, self.ranges(made, observer)
+
+    def _advance(self, _: str, done: int, total: int) -> None:
+        self.reporter.advance(done, total)
+
+    @cached_property
+    def _calibration(self) -> list[tuple[torch.Tensor, ...]]:
+        return self.model.batches(self.sets.calibration, _BATCH)
+
+    @cached_property
+    def _judges(self) -> list[tuple[torch.Tensor, ...]]:
+        assert self.sets.probe is not None
+        return self.model.batches(self.sets.probe.take(_JUDGES), _BATCH)
+
+    @cached_property
+    def _reference(self) -> list[tuple[torch.Tensor, ...]]:
+        return float_outputs(self.model.graph, self._judges)
+
+    def _key(self, graph: Graph) -> dict[str, object]:
+        return {
+            "model": self.model.digest,
+            "equalized": graph is not self.model.graph,
+            "bits": [[unit, str(bits)] for unit, bits in self.skeleton.bits.items()],
+            "seed": self.options.seed,
+            "data": self.sets.digests["calibration"],
+            "probe": 0 if self.sets.probe is None else len(self.sets.probe),
+            "per_channel": self.skeleton.per_channel,
+            "symmetric": self.skeleton.symmetric,
+        }

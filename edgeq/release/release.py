@@ -119,13 +119,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class OpTime:
-    """Time of one kind of op on one device: median milliseconds per inference and number of calls."""
+    """Time of one kind of op on one device: milliseconds per inference and number of calls.
+
+    The kernel is integer, float, quantize (only converts between them), layout (only moves data) or other.
+    """
 
     device: str
     op: str
     milliseconds: float
     calls: int
-    integer: bool
+    kernel: str
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,9 @@ class Release:
         op_times: latency by op and device.
         diagnosis: the object that `edgeq diagnose --json` prints, or None.
         recovery: or None if there was none.
+        quantization: what was tried to choose the integers (`trials` with method, loss and kept; `activations`, the
+            loss with the weights left in float; `reason`), or None.
+        doctor: the calibration doctor's findings (kind, where, measured, limit, advice).
         pictures: basin pictures.
         notes: sentences the reader should see (a calibration doctor's warning ...).
         device_limits: profile -> budget -> limit, what the device profiles themselves state a model may cost.
@@ -193,6 +199,8 @@ class Release:
     layers: tuple[Layer, ...] = ()
     op_times: tuple[OpTime, ...] = ()
     diagnosis: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = None
+    doctor: tuple[Mapping[str, Any], ...] = ()
     recovery: Recovery | None = None
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = field(default=())

@@ -20,15 +20,16 @@ def batches(x: np.ndarray) -> list[tuple[torch.Tensor, ...]]:
 
 def test_many_alike_samples_suffice() -> None:
     samples = batches(images(2048))
-    assert sufficiency(MODULE, samples, SKELETON, observe(MODULE, samples, SKELETON)) == ()
+    assert sufficiency(observe(MODULE, samples, SKELETON)) == ()
 
 
 def test_ranges_that_still_grow_are_found() -> None:
     x = images(64)
     x[40:] *= 4.0
-    found = sufficiency(MODULE, batches(x), SKELETON, observe(MODULE, batches(x), SKELETON))
+    found = sufficiency(observe(MODULE, batches(x), SKELETON))
     assert SKELETON.groups["x"] in {finding.where for finding in found}
     assert found[0].kind == "few samples"
+    assert sufficiency(observe(MODULE, iter(batches(x)), SKELETON)) == (), "their number was not known beforehand"
     assert "calibrate on more" in found[0].advice
     assert [f.measured for f in found] == sorted((f.measured for f in found), reverse=True)
 

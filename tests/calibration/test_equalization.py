@@ -5,7 +5,7 @@ import torch
 from onnx import helper
 
 from edgeq.calibration.divergence import divergence, float_outputs
-from edgeq.calibration.equalization import equalize, pairs
+from edgeq.calibration.equalization import equalize, highest, pairs
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.graph.execute import to_torch
@@ -14,16 +14,17 @@ from edgeq.graph.graph import Graph
 from .networks import build, convolutions, images, skeleton
 
 
-def chain(spread: float = 3.0, activation: str = "Relu") -> Graph:
+def chain(spread: float = 3.0, activation: str = "Relu", bound: float = 6.0) -> Graph:
     """Convolution, depthwise, pointwise, Gemm; channels whose weights differ by orders of magnitude."""
     g = np.random.default_rng(0)
     c = 8
+    bounds = ["low", "high"] if activation == "Clip" else []
     uneven = 10.0 ** g.uniform(-spread / 2, spread / 2, c)
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "one", pads=[1, 1, 1, 1]),
-        helper.make_node(activation, ["c1"], ["r1"], "act1"),
+        helper.make_node(activation, ["c1", *bounds], ["r1"], "act1"),
         helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], "two", pads=[1, 1, 1, 1], group=c),
-        helper.make_node(activation, ["c2"], ["r2"], "act2"),
+        helper.make_node(activation, ["c2", *bounds], ["r2"], "act2"),
         helper.make_node("Conv", ["r2", "w3", "b3"], ["c3"], "three"),
         helper.make_node("GlobalAveragePool", ["c3"], ["p"], "pool"),
         helper.make_node("Flatten", ["p"], ["y"], "flatten"),
@@ -32,6 +33,7 @@ def chain(spread: float = 3.0, activation: str = "Relu") -> Graph:
         "w1": g.normal(size=(c, 3, 3, 3)) * uneven[:, None, None, None], "b1": g.normal(size=c) * uneven,
         "w2": g.normal(size=(c, 1, 3, 3)), "b2": g.normal(size=c) * uneven,
         "w3": g.normal(size=(5, c, 1, 1)) / uneven[:, None, None], "b3": g.normal(size=5),
+        **({"low": np.zeros(()), "high": np.full((), bound)} if bounds else {}),
     }  # fmt: skip
     return build(nodes, ["batch", 3, 6, 6], {key: value.astype(np.float32) for key, value in constants.items()})
 
@@ -57,7 +59,7 @@ def test_the_function_stays_the_same() -> None:
         before, after = to_torch(graph)(x), to_torch(equalize(graph))(x)
     # Scales move by up to 10^1.5 through float32 products.
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
-    assert graph.constant(graph.node("one").inputs[1]) is not None
+    assert [v.name for v in equalize(graph).node("one").inputs] == [v.name for v in graph.node("one").inputs]
 
 
 def test_both_sides_of_a_pair_come_to_the_same_size() -> None:
@@ -80,3 +82,27 @@ def test_per_tensor_weights_work_again() -> None:
         return divergence(graph, plan, held_out, float_outputs(graph, held_out))
 
     assert measured(equalize(chain())) < 0.2 * measured(chain())
+
+
+def test_a_bounded_pair_needs_the_channels_reach() -> None:
+    assert pairs(chain(activation="Clip")) == ()
+    assert [pair.bound for pair in pairs(chain(activation="Clip"), bounded=True)] == [6.0, 6.0]
+
+
+def test_relu6_keeps_the_function_on_the_samples_and_still_evens_out() -> None:
+    graph, samples = chain(activation="Clip", bound=60.0), [(torch.from_numpy(images(64)),)]
+    tops = highest(graph, samples)
+    assert set(tops) == {"one", "two"}
+    # Some channels reach the bound and some do not: both rules are at work.
+    assert 0 < (tops["one"] >= 60).sum() < 8
+    even = equalize(graph, tops)
+    with torch.no_grad():
+        before, after = to_torch(graph)(*samples[0]), to_torch(even)(*samples[0])
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+    spread = []
+    for made in (graph, even):
+        weight = made.constant("w1")
+        assert weight is not None
+        size = np.abs(weight).reshape(8, -1).max(1)
+        spread.append(size.max() / size.min())
+    assert spread[1] < 0.5 * spread[0]

@@ -90,8 +90,19 @@ def release(*measurements: Measurement, **changes: Any) -> Release:
             Layer("fc", "Gemm", "w8a8", True, "fc", "int8 kernels", 640, 650, 41.0),
             Layer("softmax", "Softmax", "f", False, "", "asked for by --float"),
         ),
-        op_times=(OpTime(found[0].device.profile, "QLinearConv", 1.1, 20, True),),
+        op_times=(OpTime(found[0].device.profile, "QLinearConv", 1.1, 20, "integer"),),
         diagnosis={"verdict": "inside", "D": 0.01, "A": 0.004, "layers": [], "remedy": "none is needed"},
+        quantization={
+            "trials": [
+                {"method": "nearest", "loss": 0.02, "kept": False},
+                {"method": "gptq", "loss": 0.004, "kept": True},
+            ],
+            "activations": 0.001,
+            "reason": "as good as float",
+        },
+        doctor=(
+            {"kind": "few samples", "where": "conv1_out", "measured": 0.3, "limit": 0.1, "advice": "calibrate on more"},
+        ),
         recovery=Recovery("qat", (RecoveryPoint(0, 0.5, 0.81), RecoveryPoint(10, 0.2, 0.88)), True, "better held out"),
         pictures=(Picture("Path", "Loss along the path", "<svg xmlns='http://www.w3.org/2000/svg'/>"),),
         notes=("128 calibration samples suffice",),

@@ -92,8 +92,10 @@ def hostile(make_release: MakeRelease, make_measurement: MakeMeasurement) -> Rel
         artifacts=(Artifact(EVIL, EVIL, 1),),
         deliveries=(Delivery(EVIL, EVIL, EVIL, EVIL, False, EVIL),),
         layers=(Layer(EVIL, EVIL, EVIL, False, EVIL, EVIL, 1, 1, 1.0, 1.0),),
-        op_times=(OpTime(EVIL, EVIL, 1.0, 1, True),),
+        op_times=(OpTime(EVIL, EVIL, 1.0, 1, EVIL),),
         diagnosis={"verdict": EVIL, "cause": EVIL, "remedy": EVIL, "D": EVIL, "path": {"t": [EVIL], "phi": EVIL}},
+        quantization={"trials": [{"method": EVIL, "loss": None, "kept": True}], "activations": 0.1, "reason": EVIL},
+        doctor=({"kind": EVIL, "where": EVIL, "measured": 0.5, "limit": 0.1, "advice": EVIL},),
         recovery=Recovery(EVIL, (), False, EVIL),
         pictures=(Picture(EVIL, EVIL, f"<svg xmlns='http://www.w3.org/2000/svg'><script>{EVIL}</script></svg>"),),
         notes=(EVIL,),
@@ -148,6 +150,15 @@ def test_two_releases_side_by_side(make_release: MakeRelease, make_measurement: 
     assert "size 145 KB 290 KB +100.0%" in text
     assert "deployed 90 % 89.90 % \N{MINUS SIGN}0.10 points" in text
     assert "option bits w4a8 w8a8 changed" in text
+
+
+def test_what_was_tried_and_what_the_doctor_found_are_told(make_release: MakeRelease) -> None:
+    text = Page(page(make_release())).text
+    assert "as good as float" in text
+    assert "gptq" in text
+    assert "calibrate on more" in text
+    healthy = Page(page(make_release(doctor=()))).text
+    assert "The calibration doctor found nothing" in healthy
 
 
 def test_a_diagnosis_fills_the_layer_table(make_release: MakeRelease) -> None:

@@ -1,0 +1,166 @@
+"""``--method auto``: from the cheapest method to the next, only while held-out samples say that it is worth it.
+
+What leads it is where the loss comes from. The divergence of the quantized model from the float one is measured on
+samples that no method has seen, and once more with the weights left in float: what the activations cost alone. No
+rounding of weights gets far below that, so where the activations have most of the loss their ranges are chosen anew,
+and where they have nearly all of it the search ends. Otherwise, in order of cost: equalization, bias correction,
+statistics, GPTQ, GPTQ with variances, block reconstruction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edgeq.calibration.ranges import Ranges
+from edgeq.graph.graph import Graph
+from edgeq.plan.plan import Plan
+
+#: A divergence (nats, or relative squared error) so small that no method is worth its time.
+GOOD = 0.005
+#: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
+NEAR = 1.15
+#: A method must lower the loss to this part to replace a cheaper one; a costly one that does not ends the search.
+WORTH = 0.95
+#: Where the activations have at least this share of the loss their ranges are chosen anew.
+MOSTLY = 0.5
+#: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
+CHEAP = ("bias", "statistics")
+COSTLY = ("gptq", "gptq+variance")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was tried.
+
+    Attributes:
+        method: what.
+        loss: divergence from the float model on held-out samples; None if there was nothing to judge it on.
+        kept: whether it is what the release holds.
+    """
+
+    method: str
+    loss: float | None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Story:
+    """How the integers were chosen, for the report.
+
+    Attributes:
+        trials: in order; one of them is kept.
+        activations: the divergence with the weights left in float, or None if it was not asked.
+        reason: why nothing more was tried.
+    """
+
+    trials: tuple[Trial, ...]
+    activations: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        tried = ", ".join(f"{t.method} {'' if t.loss is None else f'{t.loss:.3g}'}".strip() for t in self.trials)
+        alone = "" if self.activations is None else f"; activations alone {self.activations:.3g}"
+        return f"tried {tried}{alone}; {self.reason}" if self.reason else f"tried {tried}{alone}"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A plan with the graph whose weights it quantizes (equalized or not) and the ranges that it was made from."""
+
+    graph: Graph
+    ranges: Ranges
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What the search can ask for; each answer is computed once and stored.
+
+    Attributes:
+        plan: (method, graph, ranges) -> plan.
+        loss: (candidate, weights quantized) -> divergence on held-out samples.
+        other_ranges: the ranges by another observer; None if the user named one.
+        equalized: the graph with equalized weights and its ranges; None if there is no pair to equalize.
+    """
+
+    plan: Callable[[str, Graph, Ranges], Plan]
+    loss: Callable[[Candidate, bool], float]
+    other_ranges: Callable[[], Ranges] | None
+    equalized: Callable[[Graph, Ranges], tuple[Graph, Ranges] | None]
+
+
+def search(shop: Workshop, graph: Graph, ranges: Ranges) -> tuple[Candidate, Story]:
+    """The candidate to keep, and the story of the search."""
+    run = _Search(shop, Candidate(graph, ranges, shop.plan("nearest", graph, ranges)))
+    reason = run.reason()
+    if not reason:
+        run.ask_activations()
+        reason = _first_reason(run)
+    trials = tuple(replace(trial, kept=trial.method == run.kept) for trial in run.trials)
+    return run.best, Story(trials, run.activations, reason)
+
+
+def _first_reason(run: "_Search") -> str:
+    run.try_other_ranges()
+    run.try_equalization()
+    for name in (*CHEAP, *COSTLY):
+        if reason := run.reason():
+            return reason
+        if not run.try_method(name) and name in COSTLY:
+            return f"{name} brought too little to go on"
+    return run.reason() or "no method is left"
+
+
+class _Search:
+    """The best so far and what was tried."""
+
+    def __init__(self, shop: Workshop, first: Candidate) -> None:
+        self.shop, self.best, self.kept = shop, first, "nearest"
+        self.loss = shop.loss(first, True)
+        self.trials = [Trial("nearest", self.loss)]
+        self.activations: float | None = None
+        self.prefix = ""
+
+    def ask_activations(self) -> None:
+        """Measure what the activations cost alone."""
+        if self.best.plan.activations:
+            self.activations = self.shop.loss(self.best, False)
+
+    def reason(self) -> str:
+        """Why nothing more is worth trying, or ""."""
+        if self.loss <= GOOD:
+            return "as good as float"
+        if self.activations is not None and self.loss <= NEAR * self.activations:
+            return "what is left comes from the activations, not from the weights' rounding"
+        return ""
+
+    def try_other_ranges(self) -> None:
+        """Where the activations have most of the loss: ranges of another observer."""
+        if self.shop.other_ranges is None or (self.activations or 0.0) < MOSTLY * self.loss:
+            return
+        ranges = self.shop.other_ranges()
+        found = replace(self.best, ranges=ranges, plan=self.shop.plan("nearest", self.best.graph, ranges))
+        if self._offer(f"nearest on {ranges.observer} ranges", found):
+            self.prefix = f" on {ranges.observer} ranges"
+            self.ask_activations()
+
+    def try_equalization(self) -> None:
+        """Equalized weights, where there are pairs."""
+        found = self.shop.equalized(self.best.graph, self.best.ranges)
+        if found is not None:
+            graph, ranges = found
+            if self._offer(f"equalization{self.prefix}", Candidate(graph, ranges, self.shop.plan("nearest", *found))):
+                self.prefix = f" after equalization{self.prefix}"
+                self.ask_activations()
+
+    def try_method(self, name: str) -> bool:
+        """Whether the method is worth its time."""
+        plan = self.shop.plan(name, self.best.graph, self.best.ranges)
+        return self._offer(f"{name}{self.prefix}", replace(self.best, plan=plan))
+
+    def _offer(self, name: str, found: Candidate) -> bool:
+        loss = self.shop.loss(found, True)
+        self.trials.append(Trial(name, loss))
+        if loss > WORTH * self.loss:
+            return False
+        self.best, self.loss, self.kept = found, loss, name
+        return True

@@ -1,0 +1,87 @@
+"""The search of --method auto: it starts cheap, follows the loss, says why it stops, and keeps the best."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from edgeq.calibration.ranges import Ranges
+from edgeq.pipeline.automatic import Candidate, Story, Workshop, search
+
+RANGES = Ranges({}, {}, 1, "MinMax")
+OTHER = replace(RANGES, observer="Mse")
+
+
+@dataclass(eq=False)
+class _Plan:
+    method: str
+    observer: str
+    graph: str
+    activations: Mapping[str, int] = field(default_factory=lambda: {"x": 1})
+
+
+def found(losses: Mapping[str, float], activations: float, *, equalized: bool = False) -> tuple[Candidate, Story]:
+    """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
+
+    def loss(candidate: Candidate, weights: bool) -> float:
+        made: Any = candidate.plan
+        if not weights:
+            return activations / 2 if made.observer == "Mse" else activations
+        for key in (f"{made.method}/{made.graph}", f"{made.method}/{made.observer}", made.method):
+            if key in losses:
+                return losses[key]
+        raise AssertionError(f"{made} should not have been tried")
+
+    def plan(name: str, graph: Any, ranges: Ranges) -> Any:
+        return _Plan(name, ranges.observer, graph)
+
+    def even(graph: Any, ranges: Ranges) -> Any:
+        return ("equalized", ranges) if equalized else None
+
+    graph: Any = "float"
+    return search(Workshop(plan, loss, lambda: OTHER, even), graph, RANGES)
+
+
+def kept(story: Story) -> list[str]:
+    return [trial.method for trial in story.trials if trial.kept]
+
+
+def test_a_healthy_model_gets_the_cheapest() -> None:
+    _, story = found({"nearest": 0.001}, 0.0)
+    assert kept(story) == ["nearest"]
+    assert (len(story.trials), story.reason) == (1, "as good as float")
+
+
+def test_it_goes_on_while_it_is_worth_it() -> None:
+    losses = {"nearest": 1.9, "bias": 0.5, "statistics": 0.6, "gptq": 0.04, "gptq+variance": 0.0399}
+    best, story = found(losses, 0.001)
+    assert kept(story) == ["gptq"]
+    assert best.plan.method == "gptq"
+    assert [trial.method for trial in story.trials] == list(losses)
+    assert story.reason == "gptq+variance brought too little to go on"
+
+
+def test_it_ends_where_only_the_activations_cost() -> None:
+    best, story = found({"nearest": 1.0, "bias": 0.11, "nearest/Mse": 1.0}, 0.1)
+    assert best.plan.method == "bias"
+    assert story.activations == 0.1
+    assert "activations" in story.reason
+    assert "activations alone 0.1" in str(story)
+
+
+def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
+    losses = {"nearest": 1.0, "nearest/Mse": 0.5, "bias/Mse": 0.42}
+    best, story = found(losses, 0.8)
+    assert best.ranges is OTHER
+    assert kept(story) == ["bias on Mse ranges"]
+    assert story.activations == 0.4
+
+
+@pytest.mark.parametrize("loss", [0.2, 0.99])
+def test_equalization_is_kept_only_where_it_helps(loss: float) -> None:
+    losses = {"nearest": 1.0, "nearest/equalized": loss, "bias": 0.004}
+    best, story = found(losses, 0.0, equalized=True)
+    graph: Any = best.graph
+    assert graph == ("equalized" if loss < 0.9 else "float")
+    assert kept(story) == ["bias after equalization" if loss < 0.9 else "bias"]
