@@ -13,12 +13,15 @@ it (interpreter, libraries, model and samples). The p is McNemar's, exact, again
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,29 +88,47 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core that rows run on")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables")
     arguments = parser.parse_args()
-    file = RESULTS / "peers.json"
-    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for case in CASES if not arguments.tables else ():
         if case.name in arguments.model:
-            _fill(case, arguments, results, file)
-    _write(results, file)
+            _fill(case, arguments)
+    with _results() as results:
+        results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
 
 
-def _fill(case: Case, arguments: argparse.Namespace, results: dict[str, Any], file: Path) -> None:
+def _fill(case: Case, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths, labels = _samples(case, Path(folder))
-        here = results.setdefault(case.name, {"rows": {}})
-        here["samples"], here["images"] = len(np.load(paths[0])["x"]), len(labels)
-        here["float"] = accuracy(Path(case.model).read_bytes(), np.load(paths[1])["x"], labels)
+        facts = {
+            "samples": len(np.load(paths[0])["x"]),
+            "images": len(labels),
+            "float": accuracy(Path(case.model).read_bytes(), np.load(paths[1])["x"], labels),
+        }
         for bits in arguments.bits:
             for peer, method in _wanted(arguments.only):
                 key = f"{bits}|{peer.name}|{method}"
-                if arguments.missing and key in here["rows"]:
+                with _results() as results:
+                    there = key in results.setdefault(case.name, {"rows": {}} | facts)["rows"]
+                if arguments.missing and there:
                     continue
-                here["rows"][key] = _row(case, paths, labels, bits, peer, method, arguments.core)
-                told = {k: v for k, v in here["rows"][key].items() if k != "right"}
-                print(case.name, key, json.dumps(told), flush=True)
-                _write(results, file)
+                row = _row(case, paths, labels, bits, peer, method, arguments.core)
+                print(case.name, key, json.dumps({k: v for k, v in row.items() if k != "right"}), flush=True)
+                with _results() as results:
+                    results[case.name]["rows"][key] = row
+
+
+@contextlib.contextmanager
+def _results() -> Iterator[dict[str, Any]]:
+    """The results, written back with the tables made of them; several runs may fill one table."""
+    path = RESULTS / "peers.json"
+    with (Path(tempfile.gettempdir()) / "edgeq-peers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = json.dumps(results, sort_keys=True)
+        yield results
+        if json.dumps(results, sort_keys=True) != before:
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(table(results), encoding="utf-8")
+        rewrite(DOCS, summary(results))
 
 
 def _wanted(only: list[str] | None) -> list[tuple[Peer, str]]:
@@ -188,14 +209,6 @@ def _answer(peer: Peer, job: dict[str, Any], folder: Path, core: int) -> dict[st
         return {"failed": told[-1].strip()[:200]}
     answer: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return answer
-
-
-def _write(results: dict[str, Any], file: Path) -> None:
-    """The results and the tables made of them."""
-    results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-    file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    file.with_suffix(".md").write_text(table(results), encoding="utf-8")
-    rewrite(DOCS, summary(results))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def choose(job: Job) -> Result:
     with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder)) as stages, result.clock():
         ranges = calibrate(options, model, skeleton, sets, stages, SILENT)
         quantized = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
-    result.note = str(quantized.story) if job.method == "auto" else ""
+    result.note = f"chose {quantized.plan.method}" if job.method == "auto" else ""
     file.write_bytes(export(quantized.model.graph, quantized.plan))
     return result
 

@@ -19,7 +19,7 @@ _CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 #: What pip is asked for; everything else that edgeq pins too comes in edgeq's version.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "brevitas": ("brevitas==0.13.4", "accelerate==1.15.0", "torch==2.13.0", "onnx", "onnxscript"),
+    "brevitas": ("brevitas==0.13.4", "accelerate==1.15.0", "onnxoptimizer==0.4.2", "torch==2.13.0", "onnx"),
     "torchao": ("torchao==0.18.0", "torch==2.13.0", "onnx", "onnxscript"),
     "aimet": ("aimet-onnx==2.42.0", "torch==2.13.0", "onnx"),
     "nncf": ("nncf==3.4.0", "onnx", "onnxruntime"),
