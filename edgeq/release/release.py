@@ -119,16 +119,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class OpTime:
-    """Time of one kind of op on one device: milliseconds per inference and number of calls.
-
-    The kernel is integer, float, quantize (only converts between them), layout (only moves data) or other.
-    """
+    """Time of one kind of op on one device: median milliseconds per inference and number of calls."""
 
     device: str
     op: str
     milliseconds: float
     calls: int
-    kernel: str
+    integer: bool
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def hostile(make_release: MakeRelease, make_measurement: MakeMeasurement) -> Rel
         artifacts=(Artifact(EVIL, EVIL, 1),),
         deliveries=(Delivery(EVIL, EVIL, EVIL, EVIL, False, EVIL),),
         layers=(Layer(EVIL, EVIL, EVIL, False, EVIL, EVIL, 1, 1, 1.0, 1.0),),
-        op_times=(OpTime(EVIL, EVIL, 1.0, 1, EVIL),),
+        op_times=(OpTime(EVIL, EVIL, 1.0, 1, True),),
         diagnosis={"verdict": EVIL, "cause": EVIL, "remedy": EVIL, "D": EVIL, "path": {"t": [EVIL], "phi": EVIL}},
         quantization={"trials": [{"method": EVIL, "loss": None, "kept": True}], "activations": 0.1, "reason": EVIL},
         doctor=({"kind": EVIL, "where": EVIL, "measured": 0.5, "limit": 0.1, "advice": EVIL},),
