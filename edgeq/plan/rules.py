@@ -14,7 +14,7 @@ import numpy as np
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.bits import FLOAT, Bits
-from edgeq.plan.branches import Prescribed
+from edgeq.plan.branches import Prescribed, computed_on, readers_of
 from edgeq.plan.heads import post_processing
 from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, SAME_GRID, WEIGHTED
 from edgeq.plan.plan import Skeleton, Unit
@@ -97,28 +97,27 @@ def _bits_by_unit(units: tuple[Unit, ...], request: Request) -> dict[str, Bits]:
 def _decide_units(
     graph: Graph, units: tuple[Unit, ...], bits: Mapping[str, Bits], left: Mapping[str, str]
 ) -> tuple[Unit, ...]:
-    wants: dict[str, Unit] = {}
+    reasons = {unit.name: _why_float(graph, unit, bits[unit.name]) or left.get(unit.name, "") for unit in units}
+    readers = readers_of([replace(unit, integer=not reasons[unit.name]) for unit in units])
+    decided: list[Unit] = []
     quantized: set[str] = set()
     prescribed = Prescribed()
     for unit in units:
-        reason = _why_float(graph, unit, bits[unit.name]) or left.get(unit.name, "")
-        reason = reason or prescribed.conflict(graph, unit)
-        if not reason and unit.op == "Concat" and not _feeds_layer(unit, units):
-            made = {value: value in quantized for value in unit.inputs if graph.constant(value) is None}
-            loose = next((value for value in made if not made[value]), "")
-            reason = f"joins {loose!r}, which is float, and no layer reads the result" if loose else ""
+        reason = reasons[unit.name] or prescribed.conflict(graph, unit) or _why_loose(graph, unit, quantized, readers)
         if not reason and unit.weight is None and not (set(unit.inputs) & quantized):
             reason = "" if _feeds_weights(graph, unit) else "nothing before it is integer"
-        wants[unit.name] = decided = replace(unit, integer=not reason, reason=reason or f"integer {bits[unit.name]}")
-        if decided.integer:
+        decided.append(replace(unit, integer=not reason, reason=reason or f"integer {bits[unit.name]}"))
+        if not reason:
             quantized.update(unit.outputs)
-    return tuple(wants[unit.name] for unit in units)
+    return tuple(decided)
 
 
-def _feeds_layer(unit: Unit, units: Sequence[Unit]) -> bool:
-    """Whether what a unit makes, moved about perhaps, is computed on by another."""
-    readers = [other for other in units if set(unit.outputs) & set(other.inputs)]
-    return any(reader.op not in SAME_GRID or _feeds_layer(reader, units) for reader in readers)
+def _why_loose(graph: Graph, unit: Unit, quantized: set[str], readers: Mapping[str, Sequence[Unit]]) -> str:
+    """Why a Concat at the end, of which a branch is float already, does not put that branch on a grid; or ""."""
+    if unit.op != "Concat" or computed_on(unit.outputs[0], readers):
+        return ""
+    loose = [value for value in unit.inputs if graph.constant(value) is None and value not in quantized]
+    return f"joins {loose[0]!r}, which is float, and no layer reads the result" if loose else ""
 
 
 def _feeds_weights(graph: Graph, unit: Unit) -> bool:

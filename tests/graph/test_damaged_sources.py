@@ -42,6 +42,10 @@ def _no_type(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute[0].type = AttributeProto.UNDEFINED
 
 
+def _another_type(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("group", [1]))
+
+
 def _no_maker(model: onnx.ModelProto) -> None:
     model.graph.output[0].name = "z"
 
@@ -78,6 +82,7 @@ def _external(**entries: str) -> Callable[[onnx.ModelProto], None]:
         (_too_few_bytes, "constant 'w' is damaged: its bytes do not fit"),
         (_huge_shape, "constant 'w' is damaged: its bytes do not fit"),
         (_no_type, "attribute 'pads' of node 'conv' has no value"),
+        (_another_type, "attribute 'group' of node 'conv' (Conv) is INTS, where the standard has INT"),
         (_no_maker, "nothing makes the output 'z'"),
         (_recursion, "own::F"),
         (_bfloat16, "input 'x' takes bfloat16"),
@@ -113,7 +118,15 @@ def test_a_model_never_becomes_source_code(tmp_path: Path) -> None:
     attribute.name, attribute.type = name, AttributeProto.GRAPH
     attribute.g.name = f"__import__('pathlib').Path({str(trap)!r}).touch()"
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(EdgeqError, match="attribute 'kernel_shape' is neither a number, a text nor a tensor"):
+    with pytest.raises(EdgeqError, match=r"attribute 'kernel_shape' .* is GRAPH, where the standard has INTS"):
+        load_model(tmp_path / "model.onnx")
+    # An op that is in no standard has no types to hold it to.
+    model.graph.node[1].op_type, model.graph.node[1].domain = "DequantizeLinear", "com.microsoft"
+    model.graph.node[1].input.append("w")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    attribute.name = "axis"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(EdgeqError, match="attribute 'axis' is neither a number, a text nor a tensor"):
         to_torch(load_model(tmp_path / "model.onnx"))
     assert not trap.exists()
 

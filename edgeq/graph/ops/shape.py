@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgeq.errors import ModelError
 from edgeq.graph.ops.op import Ints, Op, ints
 from edgeq.graph.ops.types import convert
 
@@ -105,7 +106,9 @@ def split(
     """x cut along an axis into parts of those sizes; into equal parts (the last may be smaller) by default."""
     lengths = ints(sizes) if sizes is not None else split
     if lengths is None:
-        count = num_outputs or outputs
+        count = outputs if num_outputs is None else num_outputs
+        if count != outputs:
+            raise ModelError(f"Split into num_outputs={count} parts has {outputs} outputs; export the model anew")
         each = -(-x.shape[axis] // count)
         lengths = [min(each, max(x.shape[axis] - each * index, 0)) for index in range(count)]
     parts = torch.split(x, list(lengths), axis)

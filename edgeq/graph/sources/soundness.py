@@ -1,8 +1,10 @@
 """Refuse a model file that is damaged or hostile, each kind of damage with its own sentence, before it is used."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from edgeq.errors import ModelError, first_line
@@ -72,12 +74,32 @@ def _check_extent(tensor: ir.ExternalTensor, size: int, label: str) -> None:
 
 
 def check_attributes(model: ir.Model, path: Path) -> None:
-    """Refuse attributes without a type or a value."""
+    """Refuse attributes without a value, or of another type than the standard gives them."""
     for graph in _graphs(model):
         for node in graph:
+            standard = _attribute_types(node.domain, node.op_type, model.opset_imports.get(node.domain, 1))
             for attribute in node.attributes.values():
-                if not attribute.is_ref() and (attribute.type == ir.AttributeType.UNDEFINED or attribute.value is None):
-                    raise ModelError(f"model {path}: attribute {attribute.name!r} of node {node.name!r} has no value")
+                if attribute.is_ref():
+                    continue
+                kind, label = attribute.type.name, f"model {path}: attribute {attribute.name!r} of node {node.name!r}"
+                if kind == "UNDEFINED" or attribute.value is None:
+                    raise ModelError(f"{label} has no value")
+                if standard.get(attribute.name, kind) != kind:
+                    raise ModelError(
+                        f"{label} ({node.op_type}) is {kind}, where the standard has {standard[attribute.name]}"
+                    )
+
+
+@functools.cache
+def _attribute_types(domain: str, op: str, version: int) -> Mapping[str, str]:
+    """Attribute -> its type by the standard; empty for ops that are not in it."""
+    if not 0 < version <= onnx.defs.onnx_opset_version():
+        return {}
+    try:
+        schema = onnx.defs.get_schema(op, version, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    return {name: attribute.type.name for name, attribute in schema.attributes.items()}
 
 
 def check_constants(model: ir.Model, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small graphs to export."""
+"""Small graphs of ONNX nodes, in canonical form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
