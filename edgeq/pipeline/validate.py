@@ -203,7 +203,7 @@ def op_profile(validation: Validation, device: Device, profile: Profile, file: F
 
 def times_by_op(profile: Profile, ops: OpProfile) -> list[OpTime]:
     """Time by kind of op, the longest first."""
-    return [OpTime(profile.name, op, total, calls, kind != "float") for op, kind, calls, total in ops.by_op()]
+    return [OpTime(profile.name, op, total, calls, kind) for op, kind, calls, total in ops.by_op()]
 
 
 def _agreement(reference: Evaluation, deployed: Evaluation) -> Interval | None:

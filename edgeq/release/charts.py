@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from edgeq.release.show import show
 
-_WIDTH = 640
+_WIDTH = 480
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ def interval_chart(marks: Sequence[Mark], unit: str, title: str, limit: float | 
     numbers = [n for m in marks for n in (m.value, m.low, m.high) if n is not None] + ([limit] if limit else [])
     if not numbers:
         return Markup("")
-    row, left, right = 26, 118, 86
+    row, left, right = 26, 112, 78
     height = row * len(marks) + 30
     root = _svg(height, title)
     low, high = _widened(min(numbers), max(numbers))
     scale = _Scale(low, high, left, _WIDTH - right)
     for tick in _ticks(low, high, 4):
         _line(root, scale(tick), 4, scale(tick), height - 24, "grid")
-        _text(root, scale(tick), height - 8, show(tick, unit), "tick", "middle")
+        _text(root, scale(tick), height - 8, show(tick, "share" if unit == "metric" else unit), "tick", "middle")
     if limit is not None:
         _line(root, scale(limit), 0, scale(limit), height - 24, "limit")
     for index, mark in enumerate(marks):
@@ -79,7 +79,7 @@ def bar_chart(marks: Sequence[Mark], unit: str, title: str, *, logarithmic: bool
     values = [mark.value for mark in marks if mark.value is not None and mark.value > 0]
     if not values:
         return Markup("")
-    row, left, right = 26, 150, 110
+    row, left, right = 26, 128, 96
     root = _svg(row * len(marks) + 4, title)
     span = _WIDTH - left - right
     for index, mark in enumerate(marks):
@@ -102,7 +102,7 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, title: str, m
     points = [p for line in series for p in line.points if all(map(math.isfinite, p))]
     if len(points) < 2:
         return Markup("")
-    height, left, top, bottom = 270, 66, 14, 44
+    height, left, top, bottom = 230, 54, 16, 44
     root = _svg(height, title)
     xs, ys = [x for x, _ in points], [y for _, y in points]
     x_scale = _Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, _WIDTH - 16)

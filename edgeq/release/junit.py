@@ -1,8 +1,8 @@
 """The judgement as JUnit XML, for the merge pages of CI systems.
 
-The form is what Jenkins (junit-10.xsd), GitLab, GitHub actions and Azure read: testsuites > testsuite (one for each device) > testcase
-(one for each check) > failure or error. A failed check is a failure; an undecided one is an error, because "skipped"
-shows as green. No timestamps and no host names: the same judgement gives the same bytes.
+The form is what Jenkins (junit-10.xsd), GitLab, GitHub actions and Azure read: testsuites > testsuite (one for each
+device) > testcase (one for each check) > failure or error. A failed check is a failure; an undecided one is an error,
+because "skipped" shows as green. No timestamps and no host names: the same judgement gives the same bytes.
 """
 
 import re

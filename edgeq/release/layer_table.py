@@ -18,11 +18,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what is shown, what it is sorted by, and a bar's length of 0 to 100 or None."""
+    """A cell: what is shown, what it is sorted by, a bar's length of 0 to 100 or None, and a smaller second line."""
 
     text: str
     key: str
     bar: float | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,66 @@ class LayerTable:
 
 
 _Value = str | float | int | None
+
+
+def _reason(layer: Layer) -> str | None:
+    """Without the one that the bits say already."""
+    return None if layer.reason in ("", f"integer {layer.bits}") else layer.reason
+
+
 _COLUMNS: tuple[tuple[Column, Callable[[Layer], _Value], Callable[[float], str], bool], ...] = (
-    (Column("Layer", "name of the unit in the plan", False), lambda layer: layer.name, str, False),
-    (Column("Module", "path in the PyTorch model", False), lambda layer: layer.module or None, str, False),
-    (Column("Op", "ONNX op", False), lambda layer: layer.op, str, False),
-    (Column("Bits", "number format", False), lambda layer: "float" if layer.bits == "f" else layer.bits, str, False),
-    (Column("Blame", "share of the loss", True), lambda layer: layer.blame, lambda v: show(v, "percentage"), True),
+    (Column("Layer", "path in the PyTorch model, and name in the plan", False), lambda layer: layer.name, str, False),
+    (Column("Op", "type of its ONNX node", False), lambda layer: layer.op, str, False),
+    (
+        Column("Bits", "weights and activations, or float", False),
+        lambda layer: "float" if layer.bits == "f" else layer.bits,
+        str,
+        False,
+    ),
+    (
+        Column("Blame", "share of the climb out of the basin", True),
+        lambda layer: layer.blame,
+        lambda v: show(v, "percentage"),
+        True,
+    ),
     (
         Column("SQNR", "signal to quantization noise of its output, all layers before it quantized too", True),
         lambda layer: layer.sqnr_db,
-        lambda v: f"{v:.1f} dB",
+        lambda v: f"{v:.1f} dB".replace("-", "\N{MINUS SIGN}"),
         False,
     ),
-    (Column("Half-width", "of its basin", True), lambda layer: layer.half_width, lambda v: f"{v:.3g}", False),
-    (Column("Safe bits", "fewest for its weights", True), lambda layer: layer.safe_bits, lambda v: f"{v:g}", False),
+    (
+        Column("Half-width", "half-width of its basin, in weight units", True),
+        lambda layer: layer.half_width,
+        lambda v: f"{v:.3g}",
+        False,
+    ),
+    (
+        Column("Safe bits", "the fewest safe bits of its weights", True),
+        lambda layer: layer.safe_bits,
+        lambda v: f"{v:g}",
+        False,
+    ),
     (
         Column("Parity", "largest difference of simulated and deployed output, in steps", True),
         lambda layer: layer.parity_steps,
         lambda v: f"{v:g}",
         False,
     ),
-    (Column("MACs", "of one sample", True), lambda layer: layer.macs, lambda v: count(int(v)), True),
-    (Column("Parameters", "weights, biases", True), lambda layer: layer.parameters, lambda v: count(int(v)), False),
+    (
+        Column("MACs", "multiply-accumulates of one sample", True),
+        lambda layer: layer.macs,
+        lambda v: count(int(v)),
+        True,
+    ),
+    (Column("Parameters", "weights and biases", True), lambda layer: layer.parameters, lambda v: count(int(v)), False),
     (
         Column("Time", "in ONNX Runtime, which tells it layer by layer", True),
         lambda layer: layer.latency_ms,
         lambda v: show(v, "ms"),
         True,
     ),
-    (Column("Reason", "why integer or float", False), lambda layer: layer.reason or None, str, False),
+    (Column("Reason", "why it is float, or how it came to be integer", False), _reason, str, False),
 )
 
 
@@ -77,10 +109,22 @@ def layer_table(release: Release) -> LayerTable:
         for column in used
     }
     rows = tuple(
-        (layer.integer, tuple(_cell(column, value(layer), form, bar, largest) for column, value, form, bar in used))
+        (
+            layer.integer,
+            (
+                _named(layer),
+                *(_cell(column, value(layer), form, bar, largest) for column, value, form, bar in used[1:]),
+            ),
+        )
         for layer in layers
     )
     return LayerTable(tuple(column for column, *_ in used), rows)
+
+
+def _named(layer: Layer) -> Cell:
+    if layer.module in ("", layer.name):
+        return Cell(layer.name, layer.name)
+    return Cell(layer.module, layer.module, detail=layer.name)
 
 
 def _cell(column: Column, value: _Value, form: Callable[[float], str], bar: bool, largest: dict[str, float]) -> Cell:

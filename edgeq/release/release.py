@@ -119,13 +119,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class OpTime:
-    """Time of one kind of op on one device: median milliseconds per inference and number of calls."""
+    """Time of one kind of op on one device: milliseconds per inference and number of calls.
+
+    The kernel is integer, float, quantize (only converts between them), layout (only moves data) or other.
+    """
 
     device: str
     op: str
     milliseconds: float
     calls: int
-    integer: bool
+    kernel: str
 
 
 @dataclass(frozen=True)

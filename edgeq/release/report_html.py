@@ -26,7 +26,7 @@ from edgeq.release.numbers import drop_of, value_interval
 from edgeq.release.outcome import Judgement, Outcome
 from edgeq.release.release import Picture, Release
 from edgeq.release.show import count, show, show_interval
-from edgeq.release.side_by_side import side_by_side
+from edgeq.release.side_by_side import flat, side_by_side
 
 _DISTINCT_STEPS = 12
 
@@ -62,9 +62,9 @@ def report_html(
             diagnosis=_diagnosis(release.diagnosis),
             pictures=[(picture, _image(picture)) for picture in release.pictures],
             recovery_chart=_recovery_chart(release),
-            op_times=sorted(release.op_times, key=lambda time: (time.device, -time.milliseconds)),
+            op_times=release.op_times,
             other=None if against is None else side_by_side((release, judgement), against),
-            options=[(name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(release.options.items())],
+            options=[(name, _told(value)) for name, value in sorted(flat(release.options).items())],
         )
     )
 
@@ -98,7 +98,7 @@ _VERDICTS = {Outcome.PASS: ("✓", "PASS"), Outcome.FAIL: ("✕", "FAIL"), Outco
 
 
 def _device(measurement: Measurement) -> _Device:
-    unit = "share" if is_decision(measurement.deployed.scores) else "score"
+    unit = "metric" if is_decision(measurement.deployed.scores) else "score"
     marks = [
         _mark(name, kind, evaluation)
         for name, kind, evaluation in (
@@ -107,7 +107,7 @@ def _device(measurement: Measurement) -> _Device:
             ("Deployed", "deployed", measurement.deployed),
         )
     ]
-    drop, drop_unit = drop_of(measurement), "points" if unit == "share" else "score"
+    drop, drop_unit = drop_of(measurement), "points" if unit == "metric" else "score"
     metric = measurement.deployed.metric
     return _Device(
         measurement=measurement,
@@ -149,7 +149,7 @@ def _tiles(measurement: Measurement) -> list[_Tile]:
 
 
 def _range(interval: Interval) -> str:
-    return f"{show_interval(interval.low, interval.high, 'ratio')}, {interval.level:.0%} interval"
+    return f"{show_interval(interval.low, interval.high, 'ratio')}, {show(interval.level, 'share')} interval"
 
 
 def _histogram(measurement: Measurement) -> list[tuple[int, int]]:
@@ -252,6 +252,10 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return "—" if value is None else str(value)
     return show(float(value), "score") if isinstance(value, int | float) else str(value)
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _image(picture: Picture) -> str:

@@ -184,7 +184,7 @@ def _release(content: Mapping[str, Any]) -> Release:
             evaluation["samples"],
             tuple(_slices(slices, evaluation["samples"]) for slices in evaluation["slices"]),
         ),
-        measurements=tuple(_measurement(device) for device in content["devices"].values()),
+        measurements=_measurements(content["devices"], content["asked_devices"]),
         deliveries=tuple(Delivery(**delivery) for delivery in content["deliveries"]),
         layers=tuple(Layer(**layer) for layer in content["layers"]),
         op_times=tuple(OpTime(**time) for time in content["op_times"]),
@@ -212,6 +212,11 @@ def _recovery(value: Mapping[str, Any] | None) -> Recovery | None:
         return None
     points = tuple(RecoveryPoint(**{**point, "loss": _number(point["loss"])}) for point in value["points"])
     return Recovery(value["method"], points, value["accepted"], value["reason"])
+
+
+def _measurements(devices: Mapping[str, Any], asked: list[str]) -> tuple[Measurement, ...]:
+    """In the order in which the devices were asked for."""
+    return tuple(_measurement(devices[name]) for name in dict.fromkeys([*asked, *devices]) if name in devices)
 
 
 def _measurement(value: Mapping[str, Any]) -> Measurement:

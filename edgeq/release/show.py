@@ -12,6 +12,8 @@ def show(value: float | None, unit: str) -> str:
     match unit:
         case "share":
             return f"{_trim(100 * value, 2)} %"
+        case "metric":  # a share beside others: the same digits for all
+            return f"{100 * value:.2f} %"
         case "points":
             return f"{_trim(100 * value, 2)} {'point' if round(abs(100 * value), 2) == 1 else 'points'}"
         case "bytes":
@@ -45,7 +47,8 @@ def _trim(value: float, digits: int) -> str:
     """Fixed digits, none for a whole number, and no minus zero."""
     text = f"{value:.{digits}f}"
     whole, _, rest = text.partition(".")
-    return (whole if float(text) else "0") if not rest.strip("0") else text
+    shown = (whole if float(text) else "0") if not rest.strip("0") else text
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def _bytes(value: float) -> str:

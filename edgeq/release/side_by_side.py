@@ -1,7 +1,9 @@
 """Two releases side by side: the numbers of each device, the options and the files that changed."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgeq.measurement import Measurement
 from edgeq.release.checks.accuracy import agreeing
@@ -60,7 +62,7 @@ def _device_rows(old: Measurement | None, new: Measurement | None) -> tuple[Row,
 
 def _units(measurement: Measurement | None) -> tuple[tuple[str, str], ...]:
     decisions = measurement is not None and is_decision(measurement.deployed.scores)
-    metric = "share" if decisions else "score"
+    metric = "metric" if decisions else "score"
     return (
         ("float on target", metric),
         ("deployed", metric),
@@ -94,7 +96,7 @@ def _change(before: float | None, now: float | None, unit: str) -> str:
         return "only in one"
     if before == now:
         return "same"
-    if unit in ("share", "percentage"):
+    if unit in ("metric", "share", "percentage"):
         return ("+" if now > before else "\N{MINUS SIGN}") + show(abs(now - before), "points")
     return f"{now / before - 1:+.1%}".replace("-", "\N{MINUS SIGN}") if before else f"{now - before:+.4g}"
 
@@ -102,7 +104,7 @@ def _change(before: float | None, now: float | None, unit: str) -> str:
 def _making(old: Release, new: Release) -> list[Row]:
     rows = []
     for title, before, now in (
-        ("option", old.options, new.options),
+        ("option", flat(old.options), flat(new.options)),
         ("version of", old.versions, new.versions),
         ("file", {a.name: a.sha256[:12] for a in old.artifacts}, {a.name: a.sha256[:12] for a in new.artifacts}),
     ):
@@ -111,6 +113,17 @@ def _making(old: Release, new: Release) -> list[Row]:
             if first != second:
                 rows.append(Row(f"{title} {name}", first, second, "changed"))
     return rows or [Row("options, versions and files", "", "", "same")]
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Options by their full name, without those that are not set."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif value is not None and value not in ([], ()):
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _told(value: object) -> str:

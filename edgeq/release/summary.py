@@ -40,7 +40,7 @@ def escape(text: str) -> str:
 
 
 def _row(measurement: Measurement) -> str:
-    unit = "share" if is_decision(measurement.deployed.scores) else "score"
+    unit = "metric" if is_decision(measurement.deployed.scores) else "score"
     values = [
         show(evaluation.value if evaluation.scores.size else None, unit)
         for evaluation in (measurement.float_on_target, measurement.simulated, measurement.deployed)
@@ -49,7 +49,7 @@ def _row(measurement: Measurement) -> str:
     if deployed is not None:
         values[2] += f" ({show_interval(deployed.low, deployed.high, unit)})"
     drop, counts, faster = drop_of(measurement), agreeing(measurement), speed(measurement)
-    drop_unit = "points" if unit == "share" else "score"
+    drop_unit = "points" if unit == "metric" else "score"
     cells = [
         escape(measurement.device.profile),
         *values,

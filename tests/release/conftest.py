@@ -90,7 +90,7 @@ def release(*measurements: Measurement, **changes: Any) -> Release:
             Layer("fc", "Gemm", "w8a8", True, "fc", "int8 kernels", 640, 650, 41.0),
             Layer("softmax", "Softmax", "f", False, "", "asked for by --float"),
         ),
-        op_times=(OpTime(found[0].device.profile, "QLinearConv", 1.1, 20, True),),
+        op_times=(OpTime(found[0].device.profile, "QLinearConv", 1.1, 20, "integer"),),
         diagnosis={"verdict": "inside", "D": 0.01, "A": 0.004, "layers": [], "remedy": "none is needed"},
         quantization={
             "trials": [

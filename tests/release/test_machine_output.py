@@ -108,7 +108,7 @@ def test_the_summary_leads_with_the_verdict_and_the_three_numbers(make_release: 
     assert lines[0] == "## edgeq: resnet20 (w8a8)"
     assert lines[2].startswith("**PASS: all")
     row = next(line for line in lines if line.startswith("| cpu"))
-    assert "| 90 % | 89.90 % | 89.90 % (88.50 to 91.19 %) |" in row
+    assert "| 90.00 % | 89.90 % | 89.90 % (88.50 to 91.19 %) |" in row
     assert "2.00x (1.92x to 2.08x)" in row
     assert "290 KB of 1.1 MB" in row
 

@@ -92,7 +92,7 @@ def hostile(make_release: MakeRelease, make_measurement: MakeMeasurement) -> Rel
         artifacts=(Artifact(EVIL, EVIL, 1),),
         deliveries=(Delivery(EVIL, EVIL, EVIL, EVIL, False, EVIL),),
         layers=(Layer(EVIL, EVIL, EVIL, False, EVIL, EVIL, 1, 1, 1.0, 1.0),),
-        op_times=(OpTime(EVIL, EVIL, 1.0, 1, True),),
+        op_times=(OpTime(EVIL, EVIL, 1.0, 1, EVIL),),
         diagnosis={"verdict": EVIL, "cause": EVIL, "remedy": EVIL, "D": EVIL, "path": {"t": [EVIL], "phi": EVIL}},
         quantization={"trials": [{"method": EVIL, "loss": None, "kept": True}], "activations": 0.1, "reason": EVIL},
         doctor=({"kind": EVIL, "where": EVIL, "measured": 0.5, "limit": 0.1, "advice": EVIL},),
@@ -148,7 +148,7 @@ def test_two_releases_side_by_side(make_release: MakeRelease, make_measurement: 
     text = Page(page(make_release(), against=other)).text
     assert "Against: resnet20 w4a8" in text
     assert "size 145 KB 290 KB +100.0%" in text
-    assert "deployed 90 % 89.90 % \N{MINUS SIGN}0.10 points" in text
+    assert "deployed 90.00 % 89.90 % \N{MINUS SIGN}0.10 points" in text
     assert "option bits w4a8 w8a8 changed" in text
 
 
