@@ -21,6 +21,7 @@ from edgeq.pipeline.doctor import consult, told
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.repeat import command
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
@@ -109,7 +110,9 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         from edgeq.pipeline.diagnosis import diagnose_plan  # likewise
 
         reporter.start("diagnose")
-        found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, release.command)
+        # Its remedies say how to round and whether to recover.
+        base = command(replace(options, method="auto", recover_budget=None, diagnose=None))
+        found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, base)
         reporter.finish(f"{found['verdict']}: {found['cause']}")
         release = replace(release, diagnosis=found, layers=blamed(release.layers, found), pictures=pictures)
     reporter.start("report")
@@ -190,17 +193,6 @@ def public_options(options: Options) -> dict[str, Any]:
     content["overrides"] = [[pattern, str(bits)] for pattern, bits in options.overrides]
     content["devices"] = [Path(device).stem for device in options.devices]
     return content
-
-
-def command(options: Options) -> str:
-    """The command that repeats the run, with file names instead of paths."""
-    parts = ["edgeq", "convert", Path(options.model).name, "--data", Path(options.data).name]
-    if options.evaluation is not None:
-        parts += ["--eval", Path(options.evaluation).name]
-    for device in options.devices:
-        parts += ["--device", Path(device).name]
-    parts += ["--bits", str(options.bits), "--samples", str(options.samples), "--seed", str(options.seed)]
-    return " ".join(parts)
 
 
 def _evaluation(sets: Sets) -> EvaluationData:
