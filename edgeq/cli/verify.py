@@ -106,7 +106,8 @@ def _options(recorded: dict[str, Any], given: dict[str, Any], output: Path) -> A
     if given["devices"]:
         values["devices"] = given["devices"]
     inputs = {name: given[name] for name in ("model", "data", "evaluation", "weights")}
-    return Options(**{**values, **inputs, "output": output})
+    # What only measures changes no file.
+    return Options(**{**values, **inputs, "output": output, "latency_runs": 0, "diagnose": False})
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,73 @@
+"""A release made again: in another folder, from inputs that lie elsewhere, with another number of threads.
+
+    python benchmarks/rebuild.py [MODEL ...]     # default kws_dscnn resnet20; writes benchmarks/results/rebuild.md
+
+Each model is released with one thread, then made again by `edgeq verify --rebuild` with two, from copies of its inputs in
+another folder; "same" means that every byte of both model files and the whole recipe (inputs, options, versions) are.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from assets import CASES, Case, write_samples
+
+RESULT = Path(__file__).parent / "results" / "rebuild.md"
+HEADER = ["| model | bits | method | threads | rebuilt with | outcome | files |", "|---|---|---|---|---|---|---|"]
+BITS = ("w8a8", "w4a8")
+
+
+def edgeq(threads: int, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line with so many threads, from a folder of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    root = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "edgeq", *(str(argument) for argument in arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def row(case: Case, bits: str) -> str:
+    """Release, copy the inputs elsewhere, make it again, compare."""
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory(prefix="elsewhere-") as second:
+        here, there = Path(first), Path(second)
+        calibration, evaluation = write_samples(case, here)
+        inputs = (Path(case.model), calibration, evaluation)
+        release = here / "release"
+        given = ["--bits", bits, "--eval-samples", 1000, "--latency-runs", 0, "--no-diagnose", "-q", "-o", release]
+        made = edgeq(1, here, "convert", inputs[0], "--data", inputs[1], "--eval", inputs[2], *given)
+        if made.returncode not in (0, 1, 3):
+            sys.exit(made.stderr)
+        model, data, labelled = (shutil.copy(path, there / path.name) for path in inputs)
+        again = edgeq(
+            2, there, "verify", release, "--rebuild", "--model", model, "--data", data, "--eval", labelled, "--json"
+        )
+        found = json.loads(again.stdout)
+        lock = json.loads((release / "edgeq.lock").read_text(encoding="utf-8"))
+    files = ", ".join(f"`{name}` {value['sha256'][:12]}" for name, value in lock["recipe"]["artifacts"].items())
+    outcome = "same" if found["rebuilt"] and not found["problems"] else "; ".join(found["problems"])
+    method = lock["recipe"]["options"]["method"]
+    return f"| {case.name} | {bits} | {method} | 1 | 2, another folder | {outcome} | {files} |"
+
+
+def main(wanted: list[str]) -> None:
+    """Make each model twice and write the table."""
+    names = wanted or ["kws_dscnn", "resnet20"]
+    lines = []
+    for case in (case for case in CASES if case.name in names):
+        for bits in BITS:
+            lines.append(row(case, bits))
+            print(lines[-1], flush=True)
+    # A model that was not run keeps the rows of its last run.
+    before = RESULT.read_text(encoding="utf-8").splitlines()[2:] if RESULT.is_file() else []
+    ran = {line.split("|")[1].strip() for line in lines}
+    kept = [line for line in before if line.split("|")[1].strip() not in ran]
+    RESULT.write_text("\n".join([*HEADER, *kept, *lines]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
