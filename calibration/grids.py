@@ -6,7 +6,7 @@ Biases: int32, scale = input scale x weight scale, zeros where the model has non
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,16 +34,9 @@ def activation_grids(skeleton: Skeleton, ranges: Ranges) -> dict[str, Quantizati
             by_group[group] = skeleton.fixed[group]
             continue
         bits = skeleton.activation_bits(group)
-        if group in skeleton.centred and bits == 8:
-            by_group[group] = _centred(*ranges[group])
-        else:
-            by_group[group] = affine_from_range(*ranges[group], bits, symmetric=skeleton.symmetric or bits == 16)
+        symmetric = skeleton.symmetric or bits == 16 or group in skeleton.centred
+        by_group[group] = affine_from_range(*ranges[group], bits, symmetric=symmetric)
     return {value: by_group[group] for value, group in skeleton.groups.items()}
-
-
-def _centred(low: float, high: float) -> Quantization:
-    # All codes are used: no kernel that makes the value keeps it from the lowest.
-    return replace(affine_from_range(low, high, 8, symmetric=True), narrow=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ _TRANSPORTS = ("local", "environment", "emulated", "ssh", "adb")
 #: How the integer kernels round; the simulation has a mode for each.
 KERNELS = (
     *("onnxruntime", "onnxruntime-arm", "xnnpack", "xnnpack-arm"),
-    *("ruy", "ruy-gemmlowp", "litert-reference", "gemmlowp", "none"),
+    *("ruy", "ruy-gemmlowp", "litert-reference", "gemmlowp", "tflite-micro", "none"),
 )
 
 

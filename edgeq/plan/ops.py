@@ -24,9 +24,9 @@ RESCALING = frozenset(
 
 #: Ops whose output grid LiteRT prescribes: 8 bits -> grid, 16 bits -> grid.
 FIXED: dict[str, dict[int, Quantization]] = {
-    "Softmax": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
-    "Sigmoid": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
-    "Tanh": {8: per_tensor(1 / 128, 0), 16: per_tensor(1 / 32768, 0, 16, narrow=True)},
+    "Softmax": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16)},
+    "Sigmoid": {8: per_tensor(1 / 256, -128), 16: per_tensor(1 / 32768, 0, 16)},
+    "Tanh": {8: per_tensor(1 / 128, 0), 16: per_tensor(1 / 32768, 0, 16)},
 }
 
 #: Everything that can compute on codes.

@@ -96,15 +96,15 @@ def per_tensor(scale: float | np.floating, zero_point: int, bits: int = 8, *, na
 def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = False) -> Quantization:
     """The per-tensor grid whose codes cover [low, high] and hold zero exactly.
 
-    Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, narrow, as LiteRT's int16 activations
-    demand, scale = max(|low|, |high|) / (2^(bits-1) - 1). A range without extent gets a scale of 1 / (2^(bits-1) - 1).
+    Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, as LiteRT's int16 activations demand,
+    scale = max(|low|, |high|) / (2^(bits-1) - 1); the lowest code is used too, as no kernel keeps to less. A range without extent gets a scale of 1 / (2^(bits-1) - 1).
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not np.isfinite([low, high]).all():
         raise PlanError(f"the range [{low}, {high}] is not finite")
     qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if symmetric:
-        return per_tensor(_positive(max(-low, high) / qmax, qmax), 0, bits, narrow=True)
+        return per_tensor(_positive(max(-low, high) / qmax, qmax), 0, bits)
     scale = np.float32(_positive((high - low) / (qmax - qmin), qmax))
     zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
     return per_tensor(scale, zero_point, bits)

@@ -5,6 +5,7 @@ unit computes with its family's kernel; float units compute on real numbers, as 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,12 @@ class IntegerSimulation(nn.Module):
             accumulator = self._prepared[unit.name].accumulate(operands[0])
             input_scale = torch.as_tensor(self.plan.activations[unit.inputs[0]].scale)
             weight_scale = self._prepared[unit.name].scale
-            requantize = self.family.special.get(self._kind(unit), self.family.requantize)
+            family = self._family((self.plan.activations[unit.inputs[0]],))
+            requantize = family.special.get(self._kind(unit), family.requantize)
             return torch.clamp(requantize(accumulator, input_scale, weight_scale, output), *clamp)
         grids = tuple(self._grid(value) for value in unit.inputs)
-        kernel = self.family.kernels.get(unit.op)
-        if kernel is not None and all(grid.bits <= 8 for grid in (*grids, output)):
+        kernel = self._family((*grids, output)).kernels.get(unit.op)
+        if kernel is not None:
             return kernel(Operands(operands, grids, output, clamp, unit, self._first(unit)))
         if unit.op in FUSED_ACTIVATIONS:
             return torch.clamp(operands[0], *clamp)
@@ -113,6 +115,12 @@ class IntegerSimulation(nn.Module):
             return torch.clamp(self._moved(unit, operands, grids[0], reals), *clamp)
         result = self._call(unit, lambda value: self._operand(value, codes, reals))
         return torch.clamp(quantize(result, output), *clamp)
+
+    def _family(self, grids: tuple[Quantization, ...]) -> Family:
+        """The kernels for these grids: 16 bits have their own."""
+        if all(grid.bits <= 8 for grid in grids):
+            return self.family
+        return self.family.wide or replace(self.family, kernels={})
 
     def _first(self, unit: Unit) -> Callable[[torch.Tensor], torch.Tensor]:
         """The unit's op as a function of its first input; its other inputs are constants."""

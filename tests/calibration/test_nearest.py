@@ -142,7 +142,7 @@ def test_a_group_shares_one_grid_and_sixteen_bits_are_symmetric() -> None:
     for value, group in plan.skeleton.groups.items():
         assert plan.activations[value].same_grid(plan.activations[group])
         assert plan.activations[value].zero_point == 0
-        assert plan.activations[value].narrow
+        assert plan.activations[value].qmin == -32768
 
 
 def test_weight_only_units_have_codes_and_no_bias() -> None:

@@ -47,7 +47,7 @@ def test_a_grid_covers_its_range_and_holds_zero(low: float, high: float, bits: i
     assert edges[1] >= max(high, 0) - slack
     if symmetric:
         assert int(grid.zero_point) == 0
-        assert grid.narrow
+        assert grid.qmin == -(2 ** (bits - 1))
 
 
 @given(st.integers(-128, 127), SCALE, st.integers(-128, 127))

@@ -99,7 +99,7 @@ class Network:
             feed = {}
             for value, array in zip(self.graph.inputs, inputs, strict=True):
                 grid = self.plan.activations[name(value)]
-                codes = grid.quantize(array[index : index + 1]).astype(np.int8)
+                codes = grid.quantize(array[index : index + 1]).astype(np.int16 if grid.bits == 16 else np.int8)
                 feed[name(value)] = np.ascontiguousarray(codes.transpose(built.layouts[name(value)]))
             result = runner(**feed)[output]
             parts.append(result.transpose(np.argsort(built.layouts[output])))

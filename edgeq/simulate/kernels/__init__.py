@@ -5,7 +5,7 @@ signed grid, in the graph's layout. The formulas were found in the runtimes' sou
 """
 
 from edgeq.simulate.kernels.family import Family
-from edgeq.simulate.kernels.fixed_point import GEMMLOWP, LITERT_REFERENCE, RUY, RUY_GEMMLOWP
+from edgeq.simulate.kernels.fixed_point import GEMMLOWP, LITERT_REFERENCE, RUY, RUY_GEMMLOWP, TFLITE_MICRO
 from edgeq.simulate.kernels.litert import LITERT_DEFAULT
 from edgeq.simulate.kernels.litert_arm import LITERT_ARM
 from edgeq.simulate.kernels.onnxruntime import ONNXRUNTIME_X86
@@ -18,6 +18,7 @@ FAMILIES: tuple[Family, ...] = (
     LITERT_ARM,
     LITERT_REFERENCE,
     GEMMLOWP,
+    TFLITE_MICRO,
     RUY,
     RUY_GEMMLOWP,
 )

@@ -47,6 +47,7 @@ class Family:
             need none; any other op is computed in real numbers between dequantize and quantize, as the runtime does.
         exact: ops whose kernel was matched bit for bit; others are within one step.
         special: Conv, DepthwiseConv, Gemm or MatMul -> its requantization, where it is not ``requantize``.
+        wide: the kernels for 16-bit activations; None where the runtime computes on real numbers then.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Family:
     kernels: Mapping[str, Kernel]
     exact: frozenset[str]
     special: Mapping[str, Requantize] = field(default_factory=dict)
+    wide: "Family | None" = None
 
 
 def saturate(codes: torch.Tensor, operands: Operands) -> torch.Tensor:

@@ -6,6 +6,7 @@ integer (TFLite's QuantizeMultiplier). Three roundings of acc * q * 2^(e - 31) a
     double   saturating rounding doubling high multiply, then a rounding shift, halves away from zero (gemmlowp)
     ruy      ((acc q + 2^30) >> 31), then + half and an arithmetic shift, halves up (ruy on x86)
     single   (acc q + 2^(s-1)) >> s, one rounding, halves up
+    short    the same with the upper 16 bits of q: int64 sums of 16-bit activations
 
 tflite-runtime's and LiteRT's plain kernels and TFLite Micro take "double", but LiteRT's plain FULLY_CONNECTED "single".
 The optimized kernels without a delegate hand convolutions and matrix products to ruy. LiteRT's own vector code, for
@@ -14,6 +15,7 @@ end take "double", as all do in tflite-runtime 2.14, whose wheel has no such cod
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -27,8 +29,8 @@ from edgeq.simulate.kernels.products import matmul
 #: (integers, multiplier q, exponent e), all int64, broadcast -> integers
 Rounding = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-#: TFLite's ADD and SUB bring both operands to a scale with this many more bits.
-_LEFT_SHIFT = 20
+#: TFLite's ADD and SUB bring both operands to a scale with this many more bits, by the output's bits.
+_LEFT_SHIFT = {8: 20, 16: 15}
 
 
 def fixed_point(real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +64,13 @@ def single_rounding(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> to
     """TFLite's MultiplyByQuantizedMultiplier with one rounding."""
     shift = 31 - e
     return (value * q + (torch.ones_like(shift) << (shift - 1))) >> shift
+
+
+def shortened(value: torch.Tensor, q: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """TFLite's MultiplyByQuantizedMultiplier on int64: the multiplier's upper 16 bits, one rounding."""
+    short = torch.where(q < 0x7FFF0000, (q + (1 << 15)) >> 16, torch.full_like(q, 0x7FFF))
+    shift = 15 - e
+    return (value * short + (torch.ones_like(shift) << (shift - 1))) >> shift
 
 
 def requantizer(rounding: Rounding) -> Requantize:
@@ -102,13 +111,14 @@ def _centred(operands: Operands) -> list[torch.Tensor]:
 
 
 def _sum(operands: Operands, sign: int) -> torch.Tensor:
-    """TFLite's ADD and SUB: both operands at twice the larger scale with 20 more bits, three multiplications."""
+    """TFLite's ADD and SUB: both operands at twice the larger scale with more bits, three multiplications."""
+    more = _LEFT_SHIFT[operands.output.bits]
     scales = [float(grid.scale) for grid in operands.grids]
     twice = 2 * max(scales)
     left, right = (
-        _scaled(value << _LEFT_SHIFT, scale / twice) for value, scale in zip(_centred(operands), scales, strict=True)
+        _scaled(value << more, scale / twice) for value, scale in zip(_centred(operands), scales, strict=True)
     )
-    total = _scaled(left + sign * right, twice / (2**_LEFT_SHIFT * float(operands.output.scale)))
+    total = _scaled(left + sign * right, twice / (2**more * float(operands.output.scale)))
     return saturate(total + int(operands.output.zero_point), operands)
 
 
@@ -120,11 +130,14 @@ def _subtract(operands: Operands) -> torch.Tensor:
     return _sum(operands, -1)
 
 
-def _mul(operands: Operands) -> torch.Tensor:
-    """TFLite's MUL: (a - za)(b - zb), requantized once."""
+def _mul(operands: Operands, precision: type[np.floating] = np.float32) -> torch.Tensor:
+    """TFLite's MUL: (a - za)(b - zb), requantized once; the multiplier is made in float32, in Micro in float64."""
     a, b = _centred(operands)
-    real = float(operands.grids[0].scale) * float(operands.grids[1].scale) / float(operands.output.scale)
-    return saturate(_scaled(a * b, real) + int(operands.output.zero_point), operands)
+    left, right, output = (precision(grid.scale) for grid in (*operands.grids, operands.output))
+    return saturate(_scaled(a * b, float(left * right / output)) + int(operands.output.zero_point), operands)
+
+
+_micro_mul = partial(_mul, precision=np.float64)
 
 
 def _average_pool(operands: Operands) -> torch.Tensor:
@@ -171,6 +184,21 @@ def _optimized_mean(operands: Operands, block: int = 0) -> torch.Tensor:
 
 
 _double, _ruy, _single = (requantizer(rounding) for rounding in (double_rounding, ruy_rounding, single_rounding))
+#: Fully connected layers keep all of the multiplier in LiteRT.
+_WIDE_OLD = Family(
+    name="16x8",
+    requantize=requantizer(shortened),
+    kernels={
+        "MatMul": matmul(requantizer(shortened)),
+        "Add": _add,
+        "Sub": _subtract,
+        "Mul": _mul,
+        "AveragePool": _average_pool,
+        "GlobalAveragePool": _mean,
+    },
+    exact=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"}),
+)
+WIDE = replace(_WIDE_OLD, special={"Gemm": _single, "MatMul": _single})
 _KERNELS = {
     "MatMul": matmul(_double),
     "Add": _add,
@@ -182,13 +210,20 @@ _KERNELS = {
 }
 _EXACT = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "GlobalAveragePool"})
 
-GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT)
+GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT, wide=_WIDE_OLD)
+TFLITE_MICRO = replace(
+    GEMMLOWP,
+    name="tflite-micro",
+    kernels={**_KERNELS, "Mul": _micro_mul},
+    wide=replace(_WIDE_OLD, kernels={**_WIDE_OLD.kernels, "Mul": _micro_mul}),
+)
 LITERT_REFERENCE = Family(
     name="litert-reference",
     requantize=_double,
     kernels=_KERNELS,
     exact=_EXACT,
     special={"Gemm": _single, "MatMul": _single},
+    wide=WIDE,
 )
 #: LiteRT without a delegate, on x86.
 RUY = Family(
@@ -197,6 +232,7 @@ RUY = Family(
     kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, block=16)},
     exact=_EXACT,
     special={"DepthwiseConv": _vectorized_depthwise},
+    wide=WIDE,
 )
 #: tflite-runtime 2.14 on x86: ruy for what is handed to that library, gemmlowp's rounding for the rest.
 RUY_GEMMLOWP = Family(
@@ -205,4 +241,5 @@ RUY_GEMMLOWP = Family(
     kernels={**_KERNELS, "MatMul": matmul(_ruy), "GlobalAveragePool": _optimized_mean},
     exact=_EXACT,
     special={"DepthwiseConv": _double},
+    wide=_WIDE_OLD,
 )

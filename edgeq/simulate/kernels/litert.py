@@ -5,7 +5,7 @@ import torch
 
 from edgeq.plan.quantization import per_tensor
 from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
-from edgeq.simulate.kernels.fixed_point import double_rounding, requantizer
+from edgeq.simulate.kernels.fixed_point import WIDE, double_rounding, requantizer
 from edgeq.simulate.kernels.float32_requantization import requantize
 from edgeq.simulate.kernels.hard_swish import hard_swish
 from edgeq.simulate.kernels.products import delegated
@@ -87,6 +87,8 @@ def _prelu(operands: Operands) -> torch.Tensor:
 LITERT_DEFAULT = Family(
     name="xnnpack",
     requantize=requantize,
+    # The delegate leaves 16-bit activations to TFLite's own kernels.
+    wide=WIDE,
     kernels={
         "MatMul": delegated(requantize, requantizer(double_rounding)),
         "Add": _add,
