@@ -23,7 +23,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "torchao": ("torchao==0.18.0", "torch==2.13.0", "onnx", "onnxscript"),
     "aimet": ("aimet-onnx==2.42.0", "torch==2.13.0", "onnx"),
     "nncf": ("nncf==3.4.0", "onnx", "onnxruntime"),
-    "mct": ("model-compression-toolkit==2.6.1", "torch==2.13.0", "onnx"),
+    "mct": ("model-compression-toolkit==2.6.1", "torch==2.13.0"),
 }
 
 
