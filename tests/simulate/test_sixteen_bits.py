@@ -23,12 +23,9 @@ BOUNDS = {
 }
 #: LiteRT has no kernel for them on 16 bits.
 MISSING = {"hard sigmoid", "hard swish", "leaky relu", "elu", "depth to space"}
-#: What the default run of the tests takes.
-FEW = ("conv", "depthwise conv", "transposed conv", "gemm", "matmul of two", "add", "multiply by a constant", "maximum")
-NAMES = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in MISSING]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in MISSING])
 def test_simulated_codes_are_litert_s(name: str) -> None:
     network, samples = quantized(CASES[name], 0, REQUEST)
     assert network.integer(CASES[name].op)
