@@ -40,12 +40,14 @@ class Case:
         model: the file, or module:factory.
         data: (calibration, evaluation) arrays, by input name or x and y.
         options: further options of the pipeline.
+        judge: deployed first output -> what more there is to say of it.
     """
 
     name: str
     model: Path | str
     data: Callable[[], tuple[Arrays, Arrays]]
     options: dict[str, Any] = field(default_factory=dict)
+    judge: Callable[[np.ndarray[Any, Any]], str] | None = None
 
 
 def _cifar() -> tuple[Arrays, Arrays]:

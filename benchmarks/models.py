@@ -2,29 +2,35 @@
 
     python benchmarks/models.py [--all] [MODEL ...]     # writes benchmarks/results/models.md
 
-``perplexity`` is shown as the mean negative log-likelihood of a token.
+A model that is not run keeps its rows. Without ``--all`` or a name only those with labelled images or keywords run.
+``perplexity`` is shown as the mean negative log-likelihood of a token. The last column says of the checks of the gate
+that did not pass why, and what a model's own judge finds in the deployed outputs.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from assets import CASES, FOLDER, MORE_CASES, Case, write_samples
+
+from edgeq.devices import load_profile, open_device
+from edgeq.errors import EdgeqError
 from edgeq.measurement import Measurement
 from edgeq.pipeline import Conversion, convert
 from edgeq.pipeline.options import Options
 
-sys.path.insert(0, str(Path(__file__).parent))
-from assets import CASES, FOLDER, MORE_CASES, write_samples
-
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "models.md"
 _HEADER = (
     "| model | device | metric | float on target | simulated | deployed | decisions simulated = deployed "
-    "| outputs unequal | integer MACs | latency ratio to float (95 % interval) | gate |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| outputs unequal | integer MACs | latency ratio to float (95 % interval) | gate | why |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
+_COLUMNS = 12
+_LONGEST = 160
 
 
-def row(name: str, result: Conversion, m: Measurement) -> str:
+def row(name: str, result: Conversion, m: Measurement, found: str) -> str:
     """One line of the table."""
     latency = m.latency
     ratio = (
@@ -37,35 +43,76 @@ def row(name: str, result: Conversion, m: Measurement) -> str:
     return (
         f"| {name} | {m.device.profile} | {m.deployed.metric} | {shown} "
         f"| {'' if same is None else f'{same:.2%}'} | {m.parity.unequal:,} of {m.parity.compared:,} "
-        f"| {m.integer_mac_share:.1%} | {ratio} | {result.judgement.outcome.value} |"
+        f"| {m.integer_mac_share:.1%} | {ratio} | {result.judgement.outcome.value} | {_why(result, m, found)} |"
     )
 
 
-def main(wanted: list[str]) -> None:
-    """Convert each case and write the table."""
-    cases = (*CASES, *MORE_CASES) if "--all" in wanted else CASES
-    names = [name for name in wanted if not name.startswith("-")]
-    lines = [_HEADER]
-    sys.path.insert(0, str(FOLDER / "stories260k"))
-    for case in (case for case in cases if not names or case.name in names):
-        with tempfile.TemporaryDirectory() as folder:
-            calibration, evaluation = write_samples(case, Path(folder))
-            release = Path(folder) / "release"
-            options = Options(str(case.model), str(calibration), release, evaluation=str(evaluation), **case.options)
+def _why(result: Conversion, m: Measurement, found: str) -> str:
+    open_checks = [c for c in result.judgement.checks if c.outcome.value != "pass" and c.device == m.device.profile]
+    reasons = [f"{check.name}: {check.reason}" for check in open_checks]
+    texts = [text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..." for text in (*reasons, found) if text]
+    return "; ".join(texts).replace("|", "\\|")
+
+
+def judge(case: Case, m: Measurement, release: Path, samples: Path) -> str:
+    """What the case's own judge says of the outputs that the released file gives on its device."""
+    if case.judge is None:
+        return ""
+    content = np.load(samples)
+    inputs = {key: content[key] for key in content.files if key != "y"}
+    with open_device(load_profile(m.device.profile)) as device:
+        handle = device.load((release / m.artifact).read_bytes(), name=m.artifact)
+        (deployed,) = device.run(handle, inputs).values()
+    return case.judge(deployed)
+
+
+def rows(case: Case) -> list[str]:
+    """The lines of a case; one with the reason if it is refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        calibration, evaluation = write_samples(case, Path(folder))
+        release = Path(folder) / "release"
+        options = Options(
+            str(case.model), str(calibration), release, evaluation=str(evaluation), diagnose=False, **case.options
+        )
+        try:
             result = convert(options)
-        for measurement in result.release.measurements:
-            lines.append(row(case.name, result, measurement))
-            print(lines[-1], flush=True)
-        for check in result.judgement.checks:
-            if check.outcome.value != "pass":
-                print(f"  {check.outcome.value} {check.name} {check.device}: {check.reason}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    # A model that was not run keeps the rows of its last run.
-    path = RESULTS / "models.md"
-    before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    ran = {line.split("|")[1].strip() for line in lines[1:]}
-    kept = [line for line in before[2:] if line.startswith("|") and line.split("|")[1].strip() not in ran]
-    path.write_text("\n".join([*lines[:1], *kept, *lines[1:]]) + "\n", encoding="utf-8")
+        except EdgeqError as error:
+            return [f"| {case.name} {'| ' * (_COLUMNS - 1)}| {error} |"]
+        lines = [row(case.name, result, m, judge(case, m, release, evaluation)) for m in result.release.measurements]
+    lines += [f"| {case.name} | {device} {'| ' * (_COLUMNS - 2)}| {why} |" for device, why in result.failures.items()]
+    return lines
+
+
+def cases(wanted: list[str]) -> list[Case]:
+    """The cases that were asked for; those of packages are made only then, for they are downloaded."""
+    names = [name for name in wanted if not name.startswith("-")]
+    found = [case for case in (*CASES, *MORE_CASES) if case.name in names]
+    if not names:
+        found = [*CASES, *(MORE_CASES if "--all" in wanted else ())]
+    if ("--all" in wanted and not names) or {"minilm_l6", "vit_s_focus"} & set(names):
+        from transformers_cases import TRANSFORMERS
+
+        found += [case for case in TRANSFORMERS if not names or case.name in names]
+    unknown = set(names) - {case.name for case in found}
+    if unknown:
+        sys.exit(f"no model is called {', '.join(sorted(unknown))}")
+    return found
+
+
+def main(wanted: list[str]) -> None:
+    """Convert each case and merge its rows into the table."""
+    sys.path.insert(0, str(FOLDER / "stories260k"))
+    for case in cases(wanted):
+        new = rows(case)
+        print("\n".join(new), flush=True)
+        before = RESULTS.read_text(encoding="utf-8").splitlines()[2:] if RESULTS.is_file() else []
+        kept = [_padded(line) for line in before if line.startswith("|") and line.split("|")[1].strip() != case.name]
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text("\n".join([_HEADER, *kept, *new]) + "\n", encoding="utf-8")
+
+
+def _padded(line: str) -> str:
+    return line + "  |" * (_COLUMNS - line.replace("\\|", "").count("|") + 1)
 
 
 if __name__ == "__main__":

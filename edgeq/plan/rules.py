@@ -16,9 +16,12 @@ from edgeq.graph.graph import Graph
 from edgeq.plan.bits import FLOAT, Bits
 from edgeq.plan.branches import Prescribed, computed_on, readers_of
 from edgeq.plan.heads import post_processing
+from edgeq.plan.islands import without_islands
+from edgeq.plan.masks import computed_masks
 from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, SAME_GRID, WEIGHTED
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization
+from edgeq.plan.spectra import spectra
 from edgeq.plan.units import group
 
 _HUGE = 1e9
@@ -58,8 +61,9 @@ def decide(graph: Graph, request: Request, apart: Mapping[str, str] = MappingPro
     bits = _bits_by_unit(units, request)
     # Whoever asks for integers by name gets them.
     asked = {unit.name for unit in units for pattern, _ in request.overrides if matches(unit, pattern)}
-    left = {name: why for name, why in {**post_processing(graph, units), **apart}.items() if name not in asked}
-    decided = _decide_units(graph, units, bits, left)
+    known = {**post_processing(graph, units), **computed_masks(graph, units), **spectra(graph, units), **apart}
+    left = {name: why for name, why in known.items() if name not in asked}
+    decided = without_islands(graph, _decide_units(graph, units, bits, left), asked)
     bits = {
         unit.name: bits[unit.name] if unit.integer or bits[unit.name].activations is None else FLOAT for unit in decided
     }
@@ -141,6 +145,8 @@ def _why_float(graph: Graph, unit: Unit, bits: Bits) -> str:
         return f"{unit.op} has no integer kernel in ONNX Runtime or LiteRT"
     if unit.op in WEIGHTED and unit.weight is None and unit.op != "MatMul":
         return f"{unit.op} has weights that are not constant, or alpha, beta or transA that no integer kernel takes"
+    if unit.op == "MatMul" and unit.weight is None and len(unit.inputs) < 2:
+        return "its constant is the left operand or has more than two axes, which is no weight of an integer kernel"
     if unit.op in ELEMENTWISE and all(graph.constant(value) is not None for value in unit.inputs):
         return "computes on constants"
     return _why_float_form(graph, unit)

