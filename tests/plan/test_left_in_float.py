@@ -56,12 +56,20 @@ def test_who_asks_for_integers_by_name_gets_them() -> None:
 # Spectra.
 
 
+SLICE = {"start": np.array([0]), "end": np.array([3]), "axis": np.array([1])}
+TRANSFORM = [n("Conv", "x f", "c"), n("Slice", "c start end axis", "r")]
+
+
 @pytest.mark.parametrize("square", [[n("Pow", "r two", "q")], [n("Mul", "r r", "q")]])
-def test_a_transform_whose_output_is_squared_stays_float(square: list) -> None:
-    nodes = [n("Conv", "x f", "c"), n("Slice", "c start end axis", "r"), *square]
-    more = {"two": TWO, "start": np.array([0]), "end": np.array([3]), "axis": np.array([1])}
-    found = units(nodes, more, outputs="q")
-    assert found["Conv_c"].reason == "its output is squared: a spectrum, which spans more decades than 8 bits hold"
+def test_a_transform_with_the_logarithm_of_its_square_stays_float(square: list) -> None:
+    nodes = [*TRANSFORM, *square, n("ReduceSum", "q axis", "s"), n("Clip", "s tiny", "k"), n("Log", "k")]
+    found = units(nodes, SLICE | {"two": TWO, "tiny": TINY})
+    assert found["Conv_c"].reason.startswith("the logarithm of its square is taken: a spectrum spans more decades")
+
+
+def test_a_transform_with_the_root_of_its_square_is_integer() -> None:
+    nodes = [*TRANSFORM, n("Pow", "r two", "q"), n("ReduceSum", "q axis", "s"), n("Sqrt", "s")]
+    assert units(nodes, SLICE | {"two": TWO})["Conv_c"].integer
 
 
 def test_a_sum_that_goes_into_a_logarithm_stays_float() -> None:
@@ -70,9 +78,9 @@ def test_a_sum_that_goes_into_a_logarithm_stays_float() -> None:
 
 
 @pytest.mark.parametrize("nodes", [
-    [CONV, n("Pow", "c two", "q"), n("Relu", "c")],
-    [CONV, n("Pow", "c three")],
-    [CONV, n("Mul", "c g", "y"), n("Pow", "c two", "q")],
+    [CONV, n("Pow", "c two", "p"), n("Log", "p", "q"), n("Relu", "c")],
+    [CONV, n("Pow", "c three", "p"), n("Log", "p")],
+    [CONV, n("Mul", "c g", "y"), n("Pow", "c two", "p"), n("Log", "p", "q")],
 ])  # fmt: skip
 def test_a_layer_that_is_read_otherwise_too_is_integer(nodes: list) -> None:
     outputs = "q y" if any(node.output[0] == "q" for node in nodes) else "y"
@@ -80,7 +88,9 @@ def test_a_layer_that_is_read_otherwise_too_is_integer(nodes: list) -> None:
 
 
 def test_a_layer_whose_output_is_the_models_is_integer() -> None:
-    assert units([CONV, n("Pow", "c two", "q")], {"two": TWO}, "q c")["Conv_c"].integer
+    nodes = [CONV, n("Pow", "c two", "p"), n("Log", "p", "q")]
+    assert units(nodes, {"two": TWO}, "q c")["Conv_c"].integer
+    assert not units(nodes, {"two": TWO}, "q")["Conv_c"].integer
 
 
 # Islands.
