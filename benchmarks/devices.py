@@ -1,14 +1,15 @@
 """The shared models through every device that can be had here: accuracy, agreement, parity and latency in one table.
 
-    python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices-MODEL.md
+    python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices-MODEL.md and devices.md, the sums
 
 Devices: ONNX Runtime (with and without its graph optimizations), LiteRT (three kernel families), tflite-runtime 2.14
 (two), TFLite Micro, emulated ARM64 (ONNX Runtime, LiteRT), emulated x86-64 without VNNI, and LiteRT over ssh to a
 server on loopback. One plan for all; each device is compared with the exact simulation of its own kernel family.
-Emulated devices are not timed: qemu's time is nobody's.
+Emulated devices are not timed, because qemu's time is nobody's: their instructions are counted.
 """
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.devices import Device, Profile, load_profile, open_device, parity
+from edgeq.devices.instructions import count_instructions
 from edgeq.errors import EdgeqError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.exporters import tflite as tflite_format
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.sources import load_model
-from edgeq.measurement import LatencyComparison
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import Request, decide
 from edgeq.simulate import IntegerSimulation
@@ -37,22 +37,58 @@ from edgeq.simulate.kernels import FAMILIES, family
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
-from assets import CASES, FOLDER  # noqa: E402
+from assets import CASES, FOLDER, MORE_CASES, Case  # noqa: E402
 
 from tests.devices.conftest import SshServer, serving  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 Array = np.ndarray[Any, Any]
+Inputs = dict[str, Array]
 
-#: Profile -> at most so many samples: plain kernels and emulation are slow.
-DEVICES: dict[str, int] = {
-    "cpu-onnxruntime": 500, "cpu-onnxruntime-unoptimized": 500, "arm64-onnxruntime": 100,
-    "x86-64-avx2-onnxruntime": 100, "cpu-litert": 500, "ssh": 500, "cpu-litert-builtin": 500,
-    "cpu-litert-reference": 100, "arm64-litert": 100, "cpu-tflite-runtime": 500, "cpu-tflite-runtime-reference": 100,
-    "tflite-micro": 100,
-}  # fmt: skip
-_TIMED = ("cpu-onnxruntime", "cpu-litert", "ssh", "cpu-litert-builtin", "cpu-tflite-runtime")
+#: Plain kernels and emulation are slow: they see fewer samples and fewer timed runs.
+FAST = (
+    "cpu-onnxruntime",
+    "cpu-onnxruntime-unoptimized",
+    "cpu-litert",
+    "ssh",
+    "cpu-litert-builtin",
+    "cpu-tflite-runtime",
+)
+SLOW = (
+    *("arm64-onnxruntime", "arm64-litert", "x86-64-avx2-onnxruntime"),
+    *("cpu-litert-reference", "cpu-tflite-runtime-reference", "tflite-micro"),
+)
+#: Model -> samples on fast and on slow devices.
+SAMPLES = {
+    "resnet20": (500, 100),
+    "resnet56": (200, 20),
+    "efficientnet_lite0": (40, 4),
+    "kws_dscnn": (500, 100),
+    "ad_autoencoder": (400, 400),
+    "silero_vad": (400, 100),
+    "ultraface": (50, 50),
+}
 _CALIBRATION = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs by name, the first dimension counts samples; a whole input a sample, or rows that can be joined."""
+
+    inputs: Inputs
+    whole: bool
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int) -> "Samples":
+        return Samples({key: array[:count] for key, array in self.inputs.items()}, self.whole)
+
+    def batches(self, size: int) -> Iterator[Inputs]:
+        step = 1 if self.whole else size
+        for start in range(0, len(self), step):
+            part = {key: array[start : start + step] for key, array in self.inputs.items()}
+            yield {key: array[0] for key, array in part.items()} if self.whole else part
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +101,14 @@ class Quantized:
     files: dict[str, bytes]
 
     @classmethod
-    def of(cls, path: Path, calibration: Array) -> "Quantized":
-        graph = load_model(path)
+    def of(cls, case: Case, calibration: Samples) -> "Quantized":
+        graph = load_model(case.model, **_chosen(case))
         skeleton = decide(graph, Request())
-        size = _batch(graph)
-        batches = [(torch.from_numpy(calibration[i : i + size]),) for i in range(0, len(calibration), size)]
+        names = [name(value) for value in graph.inputs]
+        batches = [
+            tuple(torch.from_numpy(np.ascontiguousarray(part[key])) for key in names)
+            for part in calibration.batches(_batch(graph))
+        ]
         plan = nearest(graph, skeleton, observe(to_torch(graph), batches, skeleton))
         built = tflite_format.build(graph, plan, io="int8")
         files = {
@@ -81,31 +120,56 @@ class Quantized:
         }
         return cls(graph, plan, {key: tuple(order) for key, order in built.layouts.items()}, files)
 
-    def simulate(self, kernels: str, x: Array) -> dict[str, Array]:
+    @property
+    def inputs(self) -> list[str]:
+        return [name(value) for value in self.graph.inputs]
+
+    def simulate(self, kernels: str, samples: Samples) -> dict[str, Array]:
         """All outputs as real numbers, with a family's exact arithmetic."""
         module = IntegerSimulation(self.graph, self.plan, family(kernels))
         parts = []
-        size = _batch(self.graph)
-        for start in range(0, len(x), size):
-            result = module(torch.from_numpy(x[start : start + size]))
+        for part in samples.batches(_batch(self.graph)):
+            result = module(*(torch.from_numpy(np.ascontiguousarray(part[key])) for key in self.inputs))
             parts.append(result if isinstance(result, tuple) else (result,))
         names = [name(value) for value in self.graph.outputs]
         return {key: torch.cat(rows).numpy() for key, rows in zip(names, zip(*parts, strict=True), strict=True)}
 
-    def deploy(self, device: Device, x: Array) -> dict[str, Array]:
+    def integer_file(self, profile: Profile) -> bytes:
+        return self.files[f"onnx-{profile.activations}" if profile.artifact == "onnx" else "tflite-int8"]
+
+    def deploy(self, device: Device, samples: Samples, file: bytes | None = None) -> dict[str, Array]:
         """All outputs as real numbers, from the device."""
         onnx = device.profile.artifact == "onnx"
-        handle = device.load(self.files[f"onnx-{device.profile.activations}" if onnx else "tflite-int8"])
-        key = name(self.graph.inputs[0])
-        fed = x if onnx else np.ascontiguousarray(x.transpose(self.layouts[key]))
-        found = device.run(handle, {key: fed})
-        return found if onnx else {key: y.transpose(np.argsort(self.layouts[key])) for key, y in found.items()}
+        handle = device.load(file if file is not None else self.integer_file(device.profile))
+        parts = []
+        for part in samples.batches(len(samples)):
+            fed = {
+                key: x if onnx or key not in self.layouts else np.ascontiguousarray(x.transpose(self.layouts[key]))
+                for key, x in part.items()
+            }
+            found = device.run(handle, fed)
+            restored = {
+                key: y if onnx or key not in self.layouts else y.transpose(np.argsort(self.layouts[key]))
+                for key, y in found.items()
+            }
+            parts.append(restored)
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
-    def latency(self, device: Device) -> LatencyComparison:
-        onnx = device.profile.artifact == "onnx"
-        reference = device.load(self.files["onnx" if onnx else "tflite"])
-        candidate = device.load(self.files[f"onnx-{device.profile.activations}" if onnx else "tflite-int8"])
-        return device.compare_latency(reference, candidate, runs=150, processes=3)
+
+def cost(model: Quantized, device: Device) -> tuple[str, str]:
+    """(milliseconds or millions of instructions, float -> integer; their ratio)."""
+    profile = device.profile
+    pair = model.files[profile.artifact], model.integer_file(profile)
+    if profile.transport.kind == "emulated":
+        counts = [count_instructions(profile, data, 3).median for data in pair]
+        millions = [f"{count / 1e6:,.2f} M" for count in counts]
+        return f"{millions[0]} → {millions[1]} instructions", f"{counts[1] / counts[0]:.3f}"
+    floating, integer = (device.load(data) for data in pair)
+    fast = profile.name in FAST
+    found = device.compare_latency(floating, integer, runs=150 if fast else 12, processes=3, warm_up=10 if fast else 1)
+    ratio = found.ratio
+    times = f"{found.reference.median_ms:.3f} → {found.candidate.median_ms:.3f} ms"
+    return times, f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def _batch(graph: Graph) -> int:
@@ -126,63 +190,48 @@ def opened(device: str) -> Iterator[Device]:
         yield found
 
 
-def faces() -> tuple[Array, Array]:
-    """Photographs as the face detector takes them (240 x 320, (rgb - 127) / 128)."""
-    files = sorted((FOLDER / "imagenet_sample224").glob("*.jpg"))[:400:4]
-    pixels = np.stack([np.asarray(Image.open(file).convert("RGB").resize((320, 240))) for file in files])
-    x = np.ascontiguousarray(((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2))
-    return x[:50], x[50:]
-
-
-def cases(wanted: list[str]) -> Iterator[tuple[str, Path, Array, Array, Array | None]]:
-    """(name, model, calibration samples, evaluation samples, labels)."""
-    for case in CASES:
-        if not wanted or case.name in wanted:
-            given, held_out = case.data()
-            calibration, x, y = given["x"], held_out["x"], held_out["y"]
-            yield case.name, case.model, calibration[:_CALIBRATION], x, y
-    if not wanted or "ultraface" in wanted:
-        calibration, x = faces()
-        yield "ultraface", FOLDER / "ultraface" / "version-RFB-320_without_postprocessing.onnx", calibration, x, None
-
-
 def steps(model: Quantized, output: str) -> float:
     """The distance of neighbouring values of an output; 1e-6 where it is float."""
     grid = model.plan.activations.get(output)
     return float(grid.scale) if grid is not None else 1e-6
 
 
+def quality(floating: Array, deployed: Array, labels: Array | None) -> list[str]:
+    """Cells: float, deployed, agreement; without labels the error of the outputs in decibels."""
+    floating = floating[: len(deployed)]
+    if labels is None:
+        noise = float(((floating - deployed).astype(np.float64) ** 2).sum())
+        decibels = 10 * np.log10(float((floating.astype(np.float64) ** 2).sum()) / noise) if noise else np.inf
+        return ["", f"{decibels:.1f} dB to float", ""]
+    labels = labels[: len(deployed)]
+    tops = [(output.argmax(1) == labels).mean() for output in (floating, deployed)]
+    agreement = (floating.argmax(1) == deployed.argmax(1)).mean()
+    return [f"{tops[0]:.2%}", f"{tops[1]:.2%}", f"{agreement:.2%}"]
+
+
 def row(
-    case: str, model: Quantized, device: str, x: Array, y: Array | None, reference: Array
+    case: str, model: Quantized, device: str, samples: Samples, labels: Array | None, floating: Array
 ) -> tuple[str, dict[str, Array]]:
     """One line of the table, and what the device computed."""
-    x = x[: DEVICES[device] if case != "ultraface" else min(DEVICES[device], 50)]
+    samples = samples.first(SAMPLES[case][device in SLOW])
     with opened(device) as found:
         profile: Profile = found.profile
-        deployed = model.deploy(found, x)
-        ratio = model.latency(found) if device in _TIMED else None
+        deployed = model.deploy(found, samples)
         version = f"{found.info.runtime} {found.info.version}, {found.info.machine}"
-    cells = [case, device, version, str(len(x))]
-    first = next(iter(deployed.values()))
-    if y is None:
-        cells += ["", "", ""]
-    else:
-        float_top1 = (reference[: len(x)].argmax(1) == y[: len(x)]).mean()
-        agreement = (reference[: len(x)].argmax(1) == first.argmax(1)).mean()
-        cells += [f"{float_top1:.2%}", f"{(first.argmax(1) == y[: len(x)]).mean():.2%}", f"{agreement:.2%}"]
+        try:
+            costs = cost(model, found)
+        except EdgeqError as error:
+            costs = (f"none: {str(error)[:80]}", "")
+    cells = [case, device, version, str(len(samples))]
+    cells += quality(floating, deployed[name(model.graph.outputs[0])], labels)
     if profile.kernels in {each.name for each in FAMILIES}:
-        simulated = model.simulate(profile.kernels, x)
+        simulated = model.simulate(profile.kernels, samples)
         compared = [parity(simulated[key], deployed[key], step=steps(model, key)) for key in deployed]
         largest = max(max(each.histogram) for each in compared)
         cells.append(f"{sum(p.unequal for p in compared):,} of {sum(p.compared for p in compared):,} (max {largest})")
     else:
         cells.append("no integer kernels")
-    if ratio is None:
-        cells += ["", ""]
-    else:
-        cells += [f"{ratio.reference.median_ms:.3f} → {ratio.candidate.median_ms:.3f}",
-                  f"{ratio.ratio.estimate:.2f} ({ratio.ratio.low:.2f} to {ratio.ratio.high:.2f})"]  # fmt: skip
-    return "| " + " | ".join(cells) + " |", deployed
+    return "| " + " | ".join([*cells, *costs]) + " |", deployed
 
 
 def pairs(case: str, model: Quantized, outputs: dict[str, dict[str, Array]]) -> Iterator[str]:
@@ -198,33 +247,84 @@ def pairs(case: str, model: Quantized, outputs: dict[str, dict[str, Array]]) -> 
 
 
 _HEADER = (
-    "| model | device | runtime | samples | float | deployed | agreement with float | outputs unequal to simulation | "
-    "latency ms, float → integer | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| model | device | runtime | samples | float | deployed | agreement with float "
+    "| outputs unequal to the simulation | cost, float → integer | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 _PAIRS = "\n| model | device | device | unequal outputs | compared |\n|---|---|---|---|---|"
+_COUNT = re.compile(r"([\d,]+) of ([\d,]+) \(max (\d+)\)")
+
+
+def summarize() -> None:
+    """The sums over all models, from the tables of the models."""
+    compared: dict[str, list[tuple[int, int, int]]] = {}
+    between: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for path in sorted(RESULTS.glob("devices-*.md")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if len(cells) == 10 and (found := _COUNT.match(cells[7])):
+                numbers = [int(part.replace(",", "")) for part in found.groups()]
+                compared.setdefault(cells[1], []).append((numbers[0], numbers[1], numbers[2]))
+            elif len(cells) == 5 and cells[4].replace(",", "").isdigit():
+                count = tuple(int(cell.replace(",", "")) for cell in cells[3:])
+                between.setdefault((cells[1], cells[2]), []).append((count[0], count[1]))
+    lines = [
+        "| device | models | outputs compared with the simulation | unequal | largest step |",
+        "|---|---|---|---|---|",
+    ]
+    for device, found_rows in compared.items():
+        unequal, total = (sum(row[i] for row in found_rows) for i in (0, 1))
+        largest = max(row[2] for row in found_rows)
+        lines.append(f"| {device} | {len(found_rows)} | {total:,} | {unequal:,} | {largest} |")
+    lines += ["", "| device | device | models | outputs compared | unequal |", "|---|---|---|---|---|"]
+    for (first, second), counts in between.items():
+        unequal, total = (sum(row[i] for row in counts) for i in (0, 1))
+        lines.append(f"| {first} | {second} | {len(counts)} | {total:,} | {unequal:,} |")
+    (RESULTS / "devices.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main(wanted: list[str]) -> None:
     """Run everything and write the tables, one file a model."""
     RESULTS.mkdir(exist_ok=True)
-    for case, path, calibration, x, y in cases(wanted):
-        lines = [_HEADER]
-        model = Quantized.of(path, calibration)
-        with open_device(load_profile("cpu-onnxruntime")) as host:
-            floating = host.run(
-                host.load(model.files["onnx"]), {name(model.graph.inputs[0]): x[: max(DEVICES.values())]}
-            )
-        reference = floating[name(model.graph.outputs[0])]
-        outputs: dict[str, dict[str, Array]] = {}
-        for device in DEVICES:
-            try:
-                line, outputs[device] = row(case, model, device, x, y, reference)
-            except EdgeqError as error:
-                line = f"| {case} | {device} | {error} | | | | | | | |"
-            lines.append(line)
-            print(line, flush=True)
-        lines += [_PAIRS, *pairs(case, model, outputs)]
-        (RESULTS / f"devices-{case}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for case in (*CASES, *MORE_CASES):
+        if case.name == "ultraface":
+            # What comes after its convolutions stays in float; here the codes are compared.
+            case = replace(case, model=FOLDER / "ultraface" / "version-RFB-320_without_postprocessing.onnx")
+        if case.name not in SAMPLES or (wanted and case.name not in wanted):
+            continue
+        given, held_out = case.data()
+        labels = held_out.pop("y", None)
+        given.pop("y", None)
+        whole = case.name in ("silero_vad", "ultraface")
+        graph_inputs = [name(v) for v in load_model(case.model, **_chosen(case)).inputs]
+        rename = {"x": graph_inputs[0]} if list(given) == ["x"] else {}
+        calibration, samples = (
+            Samples({rename.get(key, key): array for key, array in arrays.items()}, whole)
+            for arrays in (given, held_out)
+        )
+        measure(case, calibration.first(_CALIBRATION), samples.first(SAMPLES[case.name][0]), labels)
+        summarize()
+
+
+def _chosen(case: Case) -> dict[str, Any]:
+    return {key: case.options[key] for key in ("shapes", "constants") if key in case.options}
+
+
+def measure(case: Case, calibration: Samples, samples: Samples, labels: Array | None) -> None:
+    """All devices on one model; writes its tables."""
+    model = Quantized.of(case, calibration)
+    with open_device(load_profile("cpu-onnxruntime")) as host:
+        floating = model.deploy(host, samples, model.files["onnx"])[name(model.graph.outputs[0])]
+    lines = [_HEADER]
+    outputs: dict[str, dict[str, Array]] = {}
+    for device in (*FAST, *SLOW):
+        try:
+            line, outputs[device] = row(case.name, model, device, samples, labels, floating)
+        except EdgeqError as error:
+            line = f"| {case.name} | {device} | {error} | | | | | | | |"
+        lines.append(line)
+        print(line, flush=True)
+    lines += [_PAIRS, *pairs(case.name, model, outputs)]
+    (RESULTS / f"devices-{case.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
