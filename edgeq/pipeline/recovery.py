@@ -11,7 +11,8 @@ from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan
 from edgeq.plan.store import digest, dump, restore
 from edgeq.progress import Reporter
-from edgeq.recovery.recover import Progress, recover
+from edgeq.recovery.outcome import Progress
+from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Shuffled
 from edgeq.recovery.stopping import Budget
 from edgeq.release.release import Recovery, RecoveryPoint

@@ -3,8 +3,9 @@
 The same :class:`edgeq.simulate.Simulation` can be trained by a user's own loop instead; see docs/recovery.md.
 """
 
+from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.rates import Recipe
-from edgeq.recovery.recover import Options, Progress, RecoveryResult, recover
+from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Batch, Samples, Shuffled, Streamed
 from edgeq.recovery.statistics import repaired
 from edgeq.recovery.stopping import Budget, Point

@@ -9,6 +9,7 @@ of them is still to be read.
 
 import torch
 from torch import fx
+from torch.nn import functional
 
 from edgeq.graph.graph import Graph, name
 from edgeq.plan.ops import SAME_GRID
@@ -54,7 +55,7 @@ def exposing(module: fx.GraphModule, values: tuple[str, ...]) -> fx.GraphModule:
     return fx.GraphModule(module, graph)
 
 
-def distance(student: Outputs, teacher: Outputs) -> torch.Tensor:
+def distance(student: Outputs, teacher: Outputs, variances: tuple[float, ...]) -> torch.Tensor:
     """Mean over the features of the squared error relative to the teacher's variance, ()."""
-    terms = [(s - t).square().mean() / t.var().clamp_min(1e-12) for s, t in zip(student, teacher, strict=True)]
-    return torch.stack(terms).mean()
+    pairs = zip(student, teacher, variances, strict=True)
+    return torch.stack([functional.mse_loss(s, t) / variance for s, t, variance in pairs]).mean()

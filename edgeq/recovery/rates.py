@@ -48,18 +48,20 @@ class Recipe:
         polyak: instead of Adam, gradient steps of ``polyak x loss / |gradient|^2`` (Polyak 1987; the optimum is 0 with
             the float model as teacher); 0 uses Adam.
         features: weight of the features' distance in the loss; 0 compares outputs alone.
+        fine_bits: activations of at least so many bits stay real while training, and their grids as they are.
         freeze_above: a weight whose code flips in more than this part of the updates is frozen; 0 freezes none.
     """
 
     rate: float | None = None
-    scales: float = 0.25
+    scales: float = 0.05
     activations: float = 0.25
-    biases: float = 0.5
+    biases: float = 0.1
     warm_up: float = 0.1
     momentum: tuple[float, float] = (0.9, 0.999)
     average: float = 0.99
     polyak: float = 0.0
     features: float = 1.0
+    fine_bits: int = 8
     freeze_above: float = 0.0
 
 
@@ -115,6 +117,7 @@ def groups(
     found += [
         Group(q.scale, float(q.scale.detach().abs()), recipe.activations)
         for _, q in learnable_activations(simulation, plan)
+        if q.bits < recipe.fine_bits
     ]
     return tuple(group for group in found if group.rate > 0)
 

@@ -66,6 +66,11 @@ class Teacher:
             found = self._run(self.teaching, batch.inputs)
         return Lesson(found[: self.count], found[self.count :])
 
+    def variances(self, inputs: Inputs) -> tuple[float, ...]:
+        """Of each feature over some samples: what its error is related to."""
+        features = self._run(self.teaching, inputs)[self.count :]
+        return tuple(max(float(feature.double().var()), 1e-12) for feature in features)
+
     def outputs(self, inputs: Inputs) -> Outputs:
         """The float outputs alone."""
         return self._run(self.module, inputs)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from scipy import stats
 
-from edgeq.basin.divergence import Divergence
+from edgeq.basin.divergence import Divergence, Task, guess_task
 from edgeq.errors import DataError
 from edgeq.recovery.logits import Outputs
 from edgeq.recovery.samples import Inputs
@@ -67,6 +67,26 @@ class HeldOut:
                     correct += int((mine.cpu() == labels.reshape(mine.shape)).sum())
         share = agree / decided if decided else float("nan")
         return Scores(torch.cat(found).double().numpy(), share, correct if labelled else None)
+
+
+def divergence_of(teacher: Teacher, held_out: Sequence[Inputs], task: Task | None) -> Divergence:
+    """The divergence that fits the model's outputs.
+
+    Raises:
+        DataError: there are no held-out samples, or the float model's outputs on them are not finite.
+    """
+    if not held_out:
+        raise DataError("recovery needs held-out samples to judge by: some hundreds, apart from those it trains on")
+    outputs = [teacher.outputs(inputs) for inputs in held_out]
+    if not all(bool(torch.isfinite(x).all()) for batch in outputs for x in batch):
+        raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
+    chosen = task or guess_task(held_out[0], outputs[0])
+    return Divergence(chosen, _variances(outputs) if chosen == "values" else ())
+
+
+def _variances(outputs: Sequence[tuple[torch.Tensor, ...]]) -> tuple[float, ...]:
+    joined = [torch.cat([batch[i].flatten(1) for batch in outputs]).double() for i in range(len(outputs[0]))]
+    return tuple(max(float((z - z.mean(0)).square().mean()), 1e-12) for z in joined)
 
 
 def split(

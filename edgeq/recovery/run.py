@@ -1,0 +1,223 @@
+"""One run: watch, update, watch, ..., judge; everything that changes on its way is in the checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeq.graph.graph import Graph
+from edgeq.plan.plan import Plan
+from edgeq.plan.validate import validate
+from edgeq.recovery import checkpoint, parallel
+from edgeq.recovery.features import cuts
+from edgeq.recovery.judge import Judge, candidates
+from edgeq.recovery.outcome import Options, Progress, RecoveryResult
+from edgeq.recovery.rates import Recipe, automatic_rate
+from edgeq.recovery.samples import Inputs, Samples
+from edgeq.recovery.schedule import Pace, one_cycle
+from edgeq.recovery.state import State, cloned
+from edgeq.recovery.stopping import Budget, Point, warning, why_stop
+from edgeq.recovery.teacher import Teacher
+from edgeq.recovery.trainer import Trainer
+from edgeq.recovery.watch import divergence_of, split, why_not_kept
+
+_WATCHES = 8
+_TRIAL_STEPS = 3
+#: Where the loss is above this multiple of the best so far, the rate is too high: back to the best, at half of it.
+_LOST = 2.0
+#: Later than this in the run the falling rate mends it alone.
+_TOO_LATE = 0.7
+#: The training loss is averaged over about so many batches; that of as many first ones is what it is compared with.
+_SMOOTHED = 8
+#: Where it is above this multiple of the first ones', the same is done at once.
+_RISEN = 1.6
+
+
+class Run:
+    """One recovery, from the start to the judgement."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        samples: Samples,
+        held_out: Sequence[Inputs],
+        labels: Sequence[torch.Tensor] | None,
+        budget: Budget,
+        recipe: Recipe,
+        options: Options,
+        checkpoint_file: Path | None,
+    ) -> None:
+        self.graph, self.plan, self.samples, self.budget, self.options = graph, plan, samples, budget, options
+        self.began = time.monotonic()
+        name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(name)
+        features = cuts(graph, plan) if recipe.features > 0 else ()
+        self.teacher = Teacher(graph, self.device, features)
+        measure = divergence_of(self.teacher, held_out, options.task)
+        self.watched, self.judging = split(held_out, labels, self.teacher, measure)
+        variances = self.teacher.variances(held_out[0]) if features else ()
+        self.trainer = Trainer(graph, plan, recipe, measure, self.device, options.layers, features, variances)
+        self.recipe, self.checkpoint_file = recipe, checkpoint_file
+        self.name = checkpoint.fingerprint(
+            plan, recipe, options, budget, samples.batch_size, [len(x[0]) for x in held_out]
+        )
+        self.state = State()
+        self.saved = time.monotonic()
+
+    def begin(self) -> None:
+        """Resume, or score the start and set the pace."""
+        found = checkpoint.load(self.checkpoint_file, self.name) if self.checkpoint_file is not None else None
+        if found is not None:
+            self._load(found)
+        else:
+            self._watch(0.0)
+            self.state.rate = self._first_rate()
+            steps = self.budget.fixed_steps(self.samples.batch_size)
+            self.state.pace = Pace(steps if steps is not None else self._measured_steps())
+        assert self.state.pace is not None
+        self.teacher.remember(self.samples, self.state.pace.steps)
+
+    def train(self, report: Callable[[Progress], None] | None) -> None:
+        """Update until the budget is spent or there is a reason to stop."""
+        state = self.state
+        first_step, first_second = state.step, self._elapsed()
+        while not state.stopped:
+            assert state.pace is not None
+            self._update(state.pace)
+            self._look()
+            if report is not None and parallel.first():
+                assert state.pace is not None
+                left = state.pace.steps - state.step
+                seconds = self._elapsed()
+                per_step = (seconds - first_second) / (state.step - first_step)
+                report(Progress(state.step, state.pace.steps, seconds, per_step * left, state.curve[-1]))
+
+    def _update(self, pace: Pace) -> None:
+        state = self.state
+        batch = parallel.share(self.samples.batch(state.step))
+        rate = state.rate * one_cycle(pace.at(state.step), self.recipe.warm_up)
+        loss = self.trainer.update(state.step, batch.inputs, self.teacher.lesson(batch), rate)
+        state.step += 1
+        if not math.isfinite(loss):
+            state.stopped = f"the loss is not finite at step {state.step}"
+            return
+        self._see(loss, pace.at(state.step))
+        if state.step >= pace.steps:
+            state.stopped = "the budget is spent"
+
+    def _see(self, loss: float, progress: float) -> None:
+        """Follow the training loss; it costs nothing and tells of too high a rate long before the next watch point."""
+        state = self.state
+        state.losses = [*state.losses, loss][-_SMOOTHED:]
+        if len(state.losses) < _SMOOTHED:
+            return
+        mean = sum(state.losses) / _SMOOTHED
+        state.first_loss = state.first_loss or mean
+        if mean > _RISEN * state.first_loss and progress < _TOO_LATE:
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        """To the best point, at half the rate; the optimizer's moments are of the way up and forgotten."""
+        state = self.state
+        self.trainer.put(state.best)
+        self.trainer.forget()
+        state.rate /= 2
+        state.losses = []
+        state.warnings.append(f"step {state.step}: the loss rose; went back to the best point, at half the rate")
+
+    def _look(self) -> None:
+        """Watch, warn, correct the pace and write a checkpoint, where it is time for it."""
+        state = self.state
+        assert state.pace is not None
+        now, before = state.pace.at(state.step), state.pace.at(state.step - 1)
+        if math.floor(now * _WATCHES) > math.floor(before * _WATCHES) or state.stopped:
+            self._watch(now)
+            if self.budget.seconds is not None and not state.stopped:
+                elapsed = parallel.agreed(self._elapsed())
+                state.pace = state.pace.corrected(state.step, self.budget.seconds - elapsed, elapsed / state.step)
+            self._save()
+        elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
+            self._save()
+
+    def _watch(self, progress: float) -> None:
+        state, simulation = self.state, self.trainer.simulation
+        deployed = self.watched.scores(self.trainer.outputs)
+        simulation.enable(weights=False, activations=False)
+        latent = self.watched.scores(self.trainer.outputs)
+        simulation.enable()
+        flipped = self.trainer.flipped()
+        state.curve.append(
+            Point(state.step, progress, deployed.mean, latent.mean, deployed.agreement, flipped, self._elapsed())
+        )
+        if deployed.mean < state.best_divergence:
+            state.best, state.best_divergence = self.trainer.copy(), deployed.mean
+        elif deployed.mean > _LOST * state.best_divergence and progress < _TOO_LATE:
+            self._fall_back()
+        state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
+        said = warning(state.curve) if not (state.stopped or state.warned) else ""
+        if said:
+            state.warned = True
+            state.warnings.append(said)
+
+    def _first_rate(self) -> float:
+        if self.recipe.polyak > 0:
+            return 1.0
+        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(self.state.best_divergence)
+
+    def _measured_steps(self) -> int:
+        """How many steps the time budget holds, by a few steps that are undone."""
+        assert self.budget.seconds is not None
+        state = self.trainer.state()
+        kept = cloned(state)
+        started = time.monotonic()
+        for step in range(_TRIAL_STEPS + 1):
+            if step == 1:
+                started = time.monotonic()  # the first one warms up
+            batch = parallel.share(self.samples.batch(step))
+            self.trainer.update(step, batch.inputs, self.teacher.lesson(batch), 0.0)
+        per_step = (time.monotonic() - started) / _TRIAL_STEPS
+        self.trainer.load(kept)
+        watching = self.state.curve[0].seconds * _WATCHES / 4
+        left = self.budget.seconds - self._elapsed() - min(watching, self.budget.seconds / 4)
+        return int(parallel.agreed(max(1, int(left / per_step))))
+
+    def finish(self) -> RecoveryResult:
+        """Choose among the candidates on the watched samples, judge on the others."""
+        state = self.state
+        judge = Judge(self.graph, self.device)
+        before = judge.scores(self.plan, self.judging)
+        method = f"{self.plan.method}+recovery" if self.plan.method else "recovery"
+        chosen = judge.best(candidates(self.trainer, state.best, state.step, method), self.watched)
+        after = judge.scores(chosen, self.judging)
+        why_not = why_not_kept(before, after)
+        if not why_not:
+            validate(self.graph, chosen)
+        return RecoveryResult(
+            plan=self.plan if why_not else chosen,
+            kept=not why_not,
+            reason=why_not or f"held-out divergence fell from {before.mean:.4g} to {after.mean:.4g}",
+            curve=tuple(state.curve),
+            before=before,
+            after=after,
+            steps=state.step,
+            seconds=self._elapsed(),
+            stopped=state.stopped,
+            warnings=tuple(state.warnings),
+        )
+
+    def _elapsed(self) -> float:
+        return self.state.seconds + time.monotonic() - self.began
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        if self.checkpoint_file is None or not parallel.first():
+            return
+        checkpoint.save(self.checkpoint_file, self.name, self.state.content(self._elapsed(), self.trainer.state()))
+
+    def _load(self, content: dict[str, Any]) -> None:
+        self.trainer.load(content["trainer"])
+        self.state = State.of(content, self.device)
