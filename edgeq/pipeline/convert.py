@@ -21,6 +21,7 @@ from edgeq.pipeline.doctor import consult, told
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.settle import left_in_float, settle
 from edgeq.pipeline.repeat import command
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
@@ -72,13 +73,15 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     reporter.start("load")
     model = open_model(options)
     profiles = open_profiles(options)
-    skeleton = decide(model.graph, request(options, profiles))
+    asked = request(options, profiles)
+    skeleton = decide(model.graph, asked)
     linted = check_devices(skeleton, profiles)
     reporter.finish(_told_model(model))
     reporter.start("data")
     sets = open_sets(options, model.graph)
     reporter.finish(f"{len(sets.calibration)} samples to calibrate, {len(sets.evaluation)} to evaluate")
     reporter.start("calibrate")
+    skeleton = settle(model, skeleton, asked, sets)
     ranges = calibrate(options, model, skeleton, sets, folder, reporter)
     reporter.finish(f"{len(ranges.ranges)} ranges ({ranges.observer}) from {ranges.samples} samples")
     findings = consult(model, skeleton, ranges, sets, folder)
@@ -96,7 +99,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
     files, notes = write_files(options, model, plan, profiles)
-    notes = (*told(findings), *linted, *notes)
+    notes = (*told(findings), *left_in_float(skeleton), *linted, *notes)
     reporter.finish(
         ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
     )

@@ -185,7 +185,10 @@ class Emitter:
 
     def indices(self, name: str, numbers: Sequence[Any] | Array | int) -> int:
         """An int32 constant: axes, pads, shapes."""
-        return self.writer.constant(name, np.asarray(numbers, dtype=np.int32))
+        wide = np.asarray(numbers, np.int64)
+        if wide.size and (wide.min() < -(2**31) or wide.max() >= 2**31):
+            raise UnsupportedOpError(f"TFLite export: {name} {wide.tolist()} does not fit 32 bits; use the ONNX export")
+        return self.writer.constant(name, wide.astype(np.int32))
 
     # ---- making one form from another --------------------------------------------------------------------------
 

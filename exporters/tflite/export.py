@@ -83,6 +83,9 @@ def build(
         if not all(value in e.values.static for value in unit.outputs)
     )
     _check(units, plan)
+    empty = next((value for unit in units for value in unit.outputs if 0 in e.shape(value)), None)
+    if empty is not None:
+        raise UnsupportedOpError(f"TFLite export: value {empty!r} has no elements ({e.shape(empty)}); is a size wrong?")
     inputs = _write_inputs(e, units, io, layout)
     for unit in units:
         reason = beyond(plan, unit) if plan is not None else ""

@@ -132,6 +132,13 @@ def test_what_stays_float_and_why(nodes: list, constants: dict, unit: str, reaso
     assert reason in found[unit].reason
 
 
+@pytest.mark.parametrize(("operands", "shape"), [("m x", (4, 8)), ("x m", (2, 3, 4, 3))])
+def test_a_constant_that_is_no_weight(operands: str, shape: tuple[int, ...]) -> None:
+    graph = graph_of([n("Relu", "x", "r"), n("MatMul", operands.replace("x", "r"))], weights(m=shape), (2, 3, 8, 4))
+    _, found = decided(graph)
+    assert not found["MatMul_y"].integer
+
+
 @pytest.mark.parametrize("attributes", [{"alpha": 2.0}, {"beta": 0.5}, {"transA": 1}])
 def test_a_matrix_product_that_no_kernel_has(attributes: dict) -> None:
     graph = graph_of([n("Gemm", "x m b", **attributes)], weights(m=(8, 5), b=(5,)), (8, 8))

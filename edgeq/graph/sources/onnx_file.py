@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,11 +34,11 @@ def read_onnx(path: Path) -> ir.Model:
         raise ModelError(f"model {path}: not a readable ONNX file ({first_line(_innermost(error))})") from error
     if not len(model.graph) and not model.graph.outputs:
         raise ModelError(f"model {path}: the file holds no ONNX graph; is it truncated?")
-    check_sound(model, path)
-    _forget_negative_sizes(model)
     version = model.opset_imports.get("", None)
     if version is None:
         raise ModelError(f"model {path}: no version of the default operator set is declared")
+    check_sound(model, path)
+    _forget_negative_sizes(model)
     return _modernize(model, path, version) if version < _OLDEST_NATIVE else model
 
 
@@ -57,12 +58,14 @@ def _forget_negative_sizes(model: ir.Model) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # What onnx_ir warns of while it reads, check_order refuses.
+    # What onnx_ir warns of while it reads is refused afterwards, in a line of its own.
     logger = logging.getLogger("onnx_ir")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 

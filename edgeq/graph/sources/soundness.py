@@ -1,7 +1,7 @@
 """Refuse a model file that is damaged or hostile, each kind of damage with its own sentence, before it is used."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -14,12 +14,12 @@ def check_sound(model: ir.Model, path: Path) -> None:
     """All that can be told from the file alone.
 
     Raises:
-        ModelError: a name is no text, an attribute has no value, external data is missing, too short or outside of the
-            model's folder, or a constant's bytes do not fit its type and shape.
+        ModelError: a name is no text, a node is not as the standard has it, external data is missing, too short or
+            outside of the model's folder, or a constant's bytes do not fit its type and shape.
     """
     try:
         check_text(model, path)
-        check_attributes(model, path)
+        check_nodes(model, path)
         check_external_data(model, path)
         check_constants(model, path)
     except (TypeError, ValueError) as error:  # of onnx_ir, on types that are none
@@ -73,33 +73,44 @@ def _check_extent(tensor: ir.ExternalTensor, size: int, label: str) -> None:
         raise ModelError(f"{label} has {size} bytes, but tensor {name!r} needs {needed}; the file is truncated")
 
 
-def check_attributes(model: ir.Model, path: Path) -> None:
-    """Refuse attributes without a value, or of another type than the standard gives them."""
+def check_nodes(model: ir.Model, path: Path) -> None:
+    """Refuse nodes that the standard has otherwise: in the number of inputs and outputs, in the types of attributes."""
     for graph in _graphs(model):
         for node in graph:
-            standard = _attribute_types(node.domain, node.op_type, model.opset_imports.get(node.domain, 1))
+            label = f"model {path}: node {node.name!r} ({node.op_type})"
+            version = model.opset_imports.get(node.domain, 1)
+            standard = _schema(node.domain, node.op_type, version)
+            if standard is not None:
+                for what, count, least, most in (
+                    ("inputs", len(node.inputs), standard.min_input, standard.max_input),
+                    ("outputs", len(node.outputs), standard.min_output, standard.max_output),
+                ):
+                    if not least <= count <= most:
+                        raise ModelError(f"{label} has {count} {what}, where the standard has {least} to {most}")
             for attribute in node.attributes.values():
-                if attribute.is_ref():
-                    continue
-                kind, label = attribute.type.name, f"model {path}: attribute {attribute.name!r} of node {node.name!r}"
-                if kind == "UNDEFINED" or attribute.value is None:
-                    raise ModelError(f"{label} has no value")
-                if standard.get(attribute.name, kind) != kind:
-                    raise ModelError(
-                        f"{label} ({node.op_type}) is {kind}, where the standard has {standard[attribute.name]}"
-                    )
+                _check_attribute(attribute, standard, label)
+
+
+def _check_attribute(attribute: ir.Attr, standard: onnx.defs.OpSchema | None, label: str) -> None:
+    if attribute.is_ref():
+        return
+    kind, name = attribute.type.name, attribute.name
+    if kind == "UNDEFINED" or attribute.value is None:
+        raise ModelError(f"{label}: attribute {name!r} has no value")
+    if standard is not None and name in standard.attributes and standard.attributes[name].type.name != kind:
+        asked = standard.attributes[name].type.name
+        raise ModelError(f"{label}: attribute {name!r} is {kind}, where the standard has {asked}")
 
 
 @functools.cache
-def _attribute_types(domain: str, op: str, version: int) -> Mapping[str, str]:
-    """Attribute -> its type by the standard; empty for ops that are not in it."""
-    if not 0 < version <= onnx.defs.onnx_opset_version():
-        return {}
+def _schema(domain: str, op: str, version: int) -> onnx.defs.OpSchema | None:
+    """What the standard says of an op; None if it is not in it."""
+    if not 0 < version <= 2**31 - 1:
+        return None
     try:
-        schema = onnx.defs.get_schema(op, version, domain)
+        return onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:
-        return {}
-    return {name: attribute.type.name for name, attribute in schema.attributes.items()}
+        return None
 
 
 def check_constants(model: ir.Model, path: Path) -> None:
