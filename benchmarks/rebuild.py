@@ -2,8 +2,8 @@
 
     python benchmarks/rebuild.py [MODEL ...]     # default kws_dscnn resnet20; writes benchmarks/results/rebuild.md
 
-Each model is released with one thread, then made again by `edgeq verify --rebuild` with two, from copies of its inputs in
-another folder; "same" means that every byte of both model files and the whole recipe (inputs, options, versions) are.
+Each model is released with one thread, then made again by `edgeq verify --rebuild` with two, from copies of its inputs
+in another folder; "same" means that every byte of both model files is, from the same inputs and versions.
 """
 
 import json

@@ -4,12 +4,19 @@ A release on the border is the hardest one: its true drop is exactly the tolerat
 both errors. Rates may exceed the level by three standard deviations of 10,000 trials, 0.0065.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from edgeq.measurement import Measurement
+from edgeq.release.budgets import Budgets
+from edgeq.release.gate import gate
+from edgeq.release.outcome import Outcome
+from edgeq.release.release import Release
 from edgeq.release.statistics.bootstrap import mean_difference
 from edgeq.release.statistics.multiplicity import holm
 from edgeq.release.statistics.paired import (
@@ -24,37 +31,9 @@ from edgeq.release.statistics.paired import (
 from edgeq.release.statistics.power import power, samples_needed, share_samples_needed
 from edgeq.release.statistics.shares import clopper_pearson, share_broken, share_kept
 
-RELEASES, ALPHA = 10_000, 0.05
+from .synthetic import ALPHA, RELEASES, fail_rate, pass_rate, releases
+
 TOLERANCE = 3 * (ALPHA * (1 - ALPHA) / RELEASES) ** 0.5
-
-
-def releases(samples: int, disagreement: float, drop: float, seed: int = 0) -> np.ndarray:
-    """int64 (releases, 2): lost and gained samples of releases with that true drop."""
-    rates = [(disagreement + drop) / 2, (disagreement - drop) / 2, 1 - disagreement]
-    return np.random.default_rng(seed).multinomial(samples, rates, RELEASES)[:, :2]
-
-
-def most_lost_that_pass(samples: int, totals: list[int], limit: float) -> dict[int, int]:
-    """By how many samples disagree: the test passes up to so many lost ones (its p-value grows with them)."""
-    critical: dict[int, int] = {}
-    last = totals[0] // 2
-    for discordant in totals:
-
-        def passes(lost: int, of: int = discordant) -> bool:
-            return lost < 0 or (lost <= of and drop_kept(PairedCounts(samples, lost, of - lost), limit) <= ALPHA)
-
-        while not passes(last):
-            last -= 1
-        while passes(last + 1):
-            last += 1
-        critical[discordant] = last
-    return critical
-
-
-def pass_rate(samples: int, drawn: np.ndarray, limit: float) -> float:
-    totals = drawn.sum(axis=1)
-    critical = most_lost_that_pass(samples, np.unique(totals).tolist(), limit)
-    return float(np.mean(drawn[:, 0] <= np.vectorize(critical.__getitem__)(totals)))
 
 
 @pytest.mark.parametrize("samples", [50, 200, 1000, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -66,8 +45,29 @@ def test_false_passes_are_at_or_under_the_level(samples: int, limit: float, disa
 @pytest.mark.parametrize("samples", [50, 200, 1000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("limit", "disagreement"), [(0.005, 0.006), (0.01, 0.03), (0.05, 0.1)])
 def test_false_fails_are_at_or_under_the_level(samples: int, limit: float, disagreement: float) -> None:
-    swapped = releases(samples, disagreement, drop=limit)[:, ::-1]  # broken(lost, gained, d) is kept(gained, lost, -d)
-    assert pass_rate(samples, swapped, -limit) <= ALPHA + TOLERANCE
+    assert fail_rate(samples, releases(samples, disagreement, drop=limit), limit) <= ALPHA + TOLERANCE
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.05])
+def test_the_whole_gate_errs_no_more_often_than_its_test(
+    make_release: Callable[..., Release],
+    make_measurement: Callable[..., Measurement],
+    monkeypatch: pytest.MonkeyPatch,
+    drop: float,
+) -> None:
+    # How many samples would tell is a long search, and no part of the verdict.
+    monkeypatch.setattr("edgeq.release.checks.comparison.samples_needed", lambda *_, **__: 1)
+    samples, limit, number = 500, 0.02, 150
+    drawn = releases(samples, 0.06, drop)[:number]
+    outcomes = {
+        (lost, gained): gate(
+            make_release(make_measurement(samples=samples, lost=lost, gained=gained)), Budgets(accuracy_drop=limit)
+        ).outcome
+        for lost, gained in {(int(lost), int(gained)) for lost, gained in drawn}
+    }
+    found = [outcomes[int(lost), int(gained)] for lost, gained in drawn]
+    assert np.mean([outcome is Outcome.PASS for outcome in found]) == pass_rate(samples, drawn, limit)
+    assert np.mean([outcome is Outcome.FAIL for outcome in found]) == fail_rate(samples, drawn, limit)
 
 
 def test_broken_is_kept_of_the_swapped_counts() -> None:
