@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 from edgeq.errors import ModelError
 from edgeq.exporters.inspection import Compute, Grid, Inspection
@@ -144,7 +144,7 @@ def _grids(model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto], be
 
 
 def _numbers(tensor: onnx.TensorProto, beside: Path | None) -> npt.NDArray[Any]:
-    return np.asarray(numpy_helper.to_array(tensor, "" if beside is None else str(beside)))
+    return np.asarray(ir.serde.deserialize_tensor(tensor, "" if beside is None else str(beside)).numpy())
 
 
 def _parameters(constants: Mapping[str, onnx.TensorProto]) -> dict[str, int]:

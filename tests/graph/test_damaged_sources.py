@@ -63,10 +63,13 @@ def _recursion(model: onnx.ModelProto) -> None:
     del model.graph.node[1].attribute[:]
 
 
-def _bfloat16(model: onnx.ModelProto) -> None:
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
-    model.graph.node[0].op_type = "Identity"
-    del model.graph.node[0].attribute[:], model.graph.node[0].input[1]
+def _type(number: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = number
+        model.graph.node[0].op_type = "Identity"
+        del model.graph.node[0].attribute[:], model.graph.node[0].input[1]
+
+    return change
 
 
 def _external(**entries: str) -> Callable[[onnx.ModelProto], None]:
@@ -90,7 +93,9 @@ def _external(**entries: str) -> Callable[[onnx.ModelProto], None]:
         (_too_few_inputs, "node 'conv' (Conv) has 1 inputs, where the standard has 2 to 3"),
         (_no_maker, "nothing makes the output 'z'"),
         (_recursion, "own::F"),
-        (_bfloat16, "input 'x' takes bfloat16"),
+        (_type(TensorProto.BFLOAT16), "input 'x' takes BFLOAT16"),
+        (_type(TensorProto.FLOAT8E5M2), "input 'x' takes FLOAT8E5M2"),
+        (_type(TensorProto.UNDEFINED), "input 'x' takes UNDEFINED"),
         (_external(location="a\0b"), "impossible file name"),
         (_external(location="w" * 5000), "impossible file name"),
         (_external(offset="-64"), "offset"),
@@ -164,7 +169,8 @@ def test_a_scale_in_external_data_is_inspected(tmp_path: Path) -> None:
     model.graph.initializer[1].ClearField("raw_data")
     model.graph.initializer[1].data_location = TensorProto.EXTERNAL
     model.graph.initializer[1].external_data.add(key="location", value="s.bin")
-    (tmp_path / "s.bin").write_bytes(np.array([0.25, 0.5, 0.75, 1], np.float32).tobytes())
+    # No length is declared, and the file goes on behind the tensor.
+    (tmp_path / "s.bin").write_bytes(np.array([0.25, 0.5, 0.75, 1], np.float32).tobytes() + b"more")
     model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["q", "s"], ["wq"], axis=0))
     model.graph.node[1].input[1] = "wq"
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())

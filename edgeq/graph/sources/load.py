@@ -58,10 +58,10 @@ def load_model(
 def check_inputs(graph: Graph) -> None:
     """Raise ModelError if an input is of a type that no sample has, such as text or bfloat16."""
     for value in graph.inputs:
-        kind = None if value.dtype is None else value.dtype.numpy()
-        if kind is not None and kind.kind not in "fiub":
+        kind = None if value.dtype in (None, ir.DataType.UNDEFINED) else value.dtype.numpy()
+        if value.dtype is not None and (kind is None or kind.kind not in "fiub" or kind.isbuiltin != 1):
             raise ModelError(
-                f"input {value.name!r} takes {kind}; give the model an input of float32 and a Cast behind it"
+                f"input {value.name!r} takes {value.dtype.name}; give it an input of float32 and a Cast behind"
             )
 
 
@@ -124,6 +124,6 @@ def check_finite(graph: Graph) -> None:
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int((~np.isfinite(array)).sum())
                 raise ModelError(
-                    f"weight {value.name!r} of node {node.name!r} holds {bad} NaN or infinite values; "  # type: ignore[union-attr]
+                    f"weight {value.name!r} of node {node.name!r} holds {bad} NaN or infinite values; "
                     "the model was not trained or saved correctly"
                 )
