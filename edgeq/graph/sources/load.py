@@ -124,6 +124,6 @@ def check_finite(graph: Graph) -> None:
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int((~np.isfinite(array)).sum())
                 raise ModelError(
-                    f"weight {value.name!r} of node {node.name!r} holds {bad} NaN or infinite values; "
+                    f"weight {value.name!r} of node {node.name!r} holds {bad} NaN or infinite values; "  # type: ignore[union-attr]
                     "the model was not trained or saved correctly"
                 )
