@@ -20,7 +20,7 @@ would, not a sixteenth of it because their grid is finer.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,7 +47,8 @@ class Recipe:
         average: decay of the moving average of everything that learns; 0 keeps none.
         polyak: instead of Adam, gradient steps of ``polyak x loss / |gradient|^2`` (Polyak 1987; the optimum is 0 with
             the float model as teacher); 0 uses Adam.
-        features: weight of the features' distance in the loss; 0 compares outputs alone.
+        features: weight of the features' distance in the loss; 0 compares outputs alone. None: 1 where samples are few
+            and outputs alone would be learnt by heart, 0 where they are many.
         fine_bits: activations of at least so many bits stay real while training, and their grids as they are.
         freeze_above: a weight whose code flips in more than this part of the updates is frozen; 0 freezes none.
     """
@@ -58,11 +59,21 @@ class Recipe:
     biases: float = 0.1
     warm_up: float = 0.1
     momentum: tuple[float, float] = (0.9, 0.999)
-    average: float = 0.99
+    average: float = 0.995
     polyak: float = 0.0
-    features: float = 1.0
+    features: float | None = None
     fine_bits: int = 8
     freeze_above: float = 0.0
+
+    def settled(self, samples: int | None) -> "Recipe":
+        """With every automatic weight chosen for so many samples; None is a stream of unknown length."""
+        if self.features is not None:
+            return self
+        return replace(self, features=1.0 if samples is not None and samples < FEW_SAMPLES else 0.0)
+
+
+#: Below so many samples the features are compared too.
+FEW_SAMPLES = 4096
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,6 +92,7 @@ class Trainer:
         count = len(lesson.outputs)
         loss = self.divergence(found[:count], lesson.outputs).mean()
         if lesson.features:
+            assert self.recipe.features is not None
             loss = loss + self.recipe.features * distance(found[count:], lesson.features, self.variances)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
