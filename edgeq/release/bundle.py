@@ -13,6 +13,7 @@ from edgeq.release.outcome import Judgement
 from edgeq.release.release import Release
 from edgeq.release.report_html import report_html
 from edgeq.release.report_json import read_report, report_json
+from edgeq.release.signing import signature_problem
 from edgeq.release.summary import summary
 
 
@@ -86,6 +87,7 @@ def verify_bundle(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     problems += [
         f"{path.name}: is not part of the release" for path in sorted(folder.iterdir()) if path.name not in known
     ]
+    problems += [problem for problem in [signature_problem(folder)] if problem]
     if not problems:
         problems += _disagreements(folder, artifacts)
     return lock, tuple(problems)

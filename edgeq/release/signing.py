@@ -3,6 +3,7 @@
 Any SSH key will do. The allowed signers are a file in OpenSSH's own format: a line "NAME ssh-ed25519 AAAA..." for each.
 """
 
+import base64
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from edgeq.errors import DataError, OutputError, UsageError
 from edgeq.release.lock import LOCK_NAME, SIGNATURE_NAME
 
 _NAMESPACE = "edgeq-release"
+_BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----\n", b"-----END SSH SIGNATURE-----\n"
 
 
 def sign(folder: Path, key: Path) -> Path:
@@ -49,6 +51,31 @@ def verify_signature(folder: Path, allowed_signers: Path, signer: str) -> None:
     done = _ssh_keygen("verify", *arguments, stdin=(folder / LOCK_NAME).read_bytes())
     if done.returncode != 0:
         raise DataError(f"{folder}: the signature is not {signer}'s for this release: {_last_line(done)}")
+
+
+def signature_problem(folder: Path) -> str:
+    """What is wrong with the signature itself, whoever signed; "" if nothing is, or if there is none.
+
+    Without ssh-keygen only its form is checked.
+    """
+    path = folder / SIGNATURE_NAME
+    if path.is_symlink() or not path.is_file():
+        return f"{SIGNATURE_NAME}: is not a file" if path.is_symlink() or path.exists() else ""
+    armoured = path.read_bytes().replace(b"\r\n", b"\n")
+    body = armoured.removeprefix(_BEGIN).removesuffix(_END)
+    if len(body) != len(armoured) - len(_BEGIN) - len(_END) or not _is_base64(body):
+        return f"{SIGNATURE_NAME}: was changed, it is not one SSH signature"
+    if shutil.which("ssh-keygen") is None:
+        return ""
+    done = _ssh_keygen("check-novalidate", "-n", _NAMESPACE, "-s", str(path), stdin=(folder / LOCK_NAME).read_bytes())
+    return "" if done.returncode == 0 else f"{SIGNATURE_NAME}: is no signature of this {LOCK_NAME}"
+
+
+def _is_base64(lines: bytes) -> bool:
+    try:
+        return bool(base64.b64decode(lines.replace(b"\n", b""), validate=True))
+    except ValueError:
+        return False
 
 
 def _ssh_keygen(action: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

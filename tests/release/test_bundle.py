@@ -166,6 +166,30 @@ def test_a_signature_is_its_signers_and_of_these_bytes(bundle: Path, tmp_path: P
         sign(bundle, tmp_path / "signers")
 
 
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+@pytest.mark.parametrize("how", ["append", "flip", "another", "empty", "link"])
+def test_a_changed_signature_is_found_without_knowing_the_signer(bundle: Path, tmp_path: Path, how: str) -> None:
+    key, path = tmp_path / "key", bundle / "edgeq.lock.sig"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
+    sign(bundle, key)
+    assert verify_bundle(bundle)[1] == ()
+    data = path.read_bytes()
+    if how == "append":
+        path.write_bytes(data + b"x")
+    elif how == "flip":
+        path.write_bytes(data[:200] + (b"A" if data[200:201] != b"A" else b"B") + data[201:])
+    elif how == "another":
+        (tmp_path / "edgeq.lock").write_text("another lock")
+        path.write_bytes(sign(tmp_path, key).read_bytes())
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    (problem,) = verify_bundle(bundle)[1]
+    assert problem.startswith("edgeq.lock.sig: ")
+
+
 def test_verify_says_what_was_changed_and_fails(bundle: Path) -> None:
     code, output = run(verify_command, bundle)
     assert (code, "all files are as they were written" in output) == (0, True)
