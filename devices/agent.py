@@ -507,8 +507,8 @@ RUNTIMES: Dict[str, Callable[[], Any]] = {
 # ---- running
 
 
-def _slices(model: Any, arrays: Arrays) -> Iterator[Tuple[Arrays, int]]:
-    """The samples in the batches that the model takes, each with how many of its rows count.
+def _slices(model: Any, arrays: Arrays) -> Iterator[Tuple[Arrays, Optional[int]]]:
+    """The samples in the batches that the model takes, each with how many of its rows count (None: all).
 
     An input without dimensions goes into every batch as it is. A last batch that is too short for a fixed batch size
     is filled up with its own last sample.
@@ -516,7 +516,7 @@ def _slices(model: Any, arrays: Arrays) -> Iterator[Tuple[Arrays, int]]:
     batched = [t for t in model.inputs if t["shape"]]
     if not batched or len({len(arrays[t["name"]]) for t in batched}) > 1:
         # Nothing to cut, or inputs of unequal lengths: one whole inference, as a recurrent model with its state takes.
-        yield arrays, 1
+        yield arrays, None
         return
     total = len(arrays[batched[0]["name"]])
     size = batched[0]["shape"][0] or total

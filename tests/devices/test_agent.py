@@ -87,3 +87,23 @@ def test_the_models_take_turns() -> None:
     assert "".join(order) == "ABABAB"
     assert times.shape == (2, 2)
     assert (times > 0).all()
+
+
+def test_a_whole_inference_keeps_all_of_its_outputs() -> None:
+    # A recurrent model: its state's first dimension is no number of samples.
+    class Recurrent:
+        inputs = ({"name": "x", "shape": [1, 3]}, {"name": "state", "shape": [2, 1, 4]})
+        outputs = ({"name": "y"}, {"name": "next"})
+
+        def feed(self, arrays: dict[str, np.ndarray]) -> None:
+            self.fed = arrays
+
+        def invoke(self) -> None: ...
+
+        def fetch(self) -> dict[str, np.ndarray]:
+            return {"y": self.fed["x"][:, :1], "next": self.fed["state"]}
+
+    state = np.arange(8.0).reshape(2, 1, 4)
+    found = agent.run_all(Recurrent(), {"x": np.ones((1, 3)), "state": state})
+    assert found["y"].shape == (1, 1)
+    np.testing.assert_array_equal(found["next"], state)
