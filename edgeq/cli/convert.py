@@ -86,7 +86,7 @@ def output_options(function: Any) -> Any:
     "--method", default="auto", show_default=True, help="nearest, bias, statistics, gptq, descent, adaround ..."
 )
 @click.option("--recover-budget", metavar="TIME", help="Recover accuracy by short training: 2min, 500steps ...")
-@click.option("--diagnose/--no-diagnose", default=None, help="Default: when the release does not pass.")
+@click.option("--diagnose/--no-diagnose", default=None, help="Default: when a check of quality does not pass.")
 @click.option("--metric", help="top1, top5, agreement, mse, cosine, perplexity, or package.module:callable.")
 @click.option(
     "--io", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="I/O of the TFLite."

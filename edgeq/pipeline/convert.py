@@ -107,7 +107,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     doctor = tuple(asdict(finding) for finding in findings)
     release = replace(release, recovery=recovery, quantization=asdict(story), doctor=doctor)
     judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
-    wanted = judgement.outcome is not Outcome.PASS if options.diagnose is None else options.diagnose
+    wanted = judgement.quality is not Outcome.PASS if options.diagnose is None else options.diagnose
     # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
     if wanted and sets.probe is not None and not sets.probe.whole:
         from edgeq.pipeline.diagnosis import diagnose_plan  # likewise

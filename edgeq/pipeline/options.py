@@ -35,7 +35,7 @@ class Options:
         metric: name of the metric, or None to choose by task.
         io: what the TFLite file takes and gives.
         recover_budget: how long recovery may train (``2min``, ``500steps``); None leaves it out.
-        diagnose: run the basin-exit diagnostic always, never, or (None) when the gate does not pass.
+        diagnose: run the basin-exit diagnostic always, never, or (None) when a check of quality does not pass.
         latency_runs: timed pairs on each device; 0 leaves latency out.
         budgets: what the gate allows.
         device_budgets: profile -> limits that replace those on that device.

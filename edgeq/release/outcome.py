@@ -56,6 +56,10 @@ class Check:
     high: float | None = None
 
 
+#: Checks of what the model computes, not of what it costs or how it was delivered.
+QUALITY = ("accuracy_drop", "baseline_drop", "slice_drop", "agreement")
+
+
 @dataclass(frozen=True)
 class Judgement:
     """All checks and the answer that follows from them."""
@@ -69,6 +73,12 @@ class Judgement:
         if not outcomes or Outcome.FAIL in outcomes:
             return Outcome.FAIL
         return Outcome.INCONCLUSIVE if Outcome.INCONCLUSIVE in outcomes else Outcome.PASS
+
+    @property
+    def quality(self) -> Outcome:
+        """The answer of the checks of quality alone (all checks, if there is none): whether a diagnosis can help."""
+        checks = tuple(check for check in self.checks if check.name in QUALITY)
+        return Judgement(checks).outcome if checks else self.outcome
 
     @property
     def sentence(self) -> str:

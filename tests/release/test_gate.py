@@ -314,6 +314,14 @@ def test_impossible_budgets_are_refused(limits: dict[str, float]) -> None:
         Budgets(**limits)
 
 
+def test_quality_is_judged_apart_from_cost() -> None:
+    cheap, dear = Check("accuracy_drop", 0.0, 0.1, Outcome.PASS, ""), Check("size", 3.0, 1.0, Outcome.FAIL, "")
+    assert Judgement((cheap, dear)).outcome is Outcome.FAIL
+    assert Judgement((cheap, dear)).quality is Outcome.PASS
+    assert Judgement((dear,)).quality is Outcome.FAIL
+    assert Judgement((Check("agreement", None, 0.9, Outcome.INCONCLUSIVE, ""), dear)).quality is Outcome.INCONCLUSIVE
+
+
 def test_the_judgement_is_the_worst_of_its_checks() -> None:
     good, bad, open_ = (
         Check("x", 1.0, 1.0, outcome, "") for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE)
