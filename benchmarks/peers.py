@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=[case.name for case in CASES], default=["resnet20", "kws_dscnn"])
     parser.add_argument("--bits", nargs="+", default=list(BITS), help="for example w4a8, or 'w4a8 fl8'")
     parser.add_argument("--only", nargs="+", help="peers, or peer:method")
-    parser.add_argument("--missing", action="store_true", help="leave rows alone that are there")
+    parser.add_argument("--missing", action="store_true", help="leave rows alone that are there and did not fail")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core that rows run on")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables")
     arguments = parser.parse_args()
@@ -107,8 +107,8 @@ def _fill(case: Case, arguments: argparse.Namespace) -> None:
             for peer, method in _wanted(arguments.only):
                 key = f"{bits}|{peer.name}|{method}"
                 with _results() as results:
-                    there = key in results.setdefault(case.name, {"rows": {}} | facts)["rows"]
-                if arguments.missing and there:
+                    row = results.setdefault(case.name, {"rows": {}} | facts)["rows"].get(key)
+                if arguments.missing and row is not None and "failed" not in row:
                     continue
                 row = _row(case, paths, labels, bits, peer, method, arguments.core)
                 print(case.name, key, json.dumps({k: v for k, v in row.items() if k != "right"}), flush=True)

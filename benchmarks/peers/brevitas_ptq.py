@@ -6,6 +6,7 @@ ranges there); the scale kept as a parameter, without which its GPTQ silently do
 anything else, without which its MSE scales are uninitialized; GPTQ in the layers' own order, activations quantized.
 """
 
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,19 @@ def _quantized(module: torch.nn.Module, job: Job) -> Any:
     )
     graph = preprocess_for_quantize(module, equalize_iters=EQUALIZATIONS, merge_bn=True)
     quantized = quantize(graph, compute_layer_map=layers, quant_act_map=activations, quant_identity_map=identities)
+    _index_plainly(quantized)
     if job.ends:
         _widen(quantized)
     return quantized.eval()
+
+
+def _index_plainly(quantized: Any) -> None:
+    """Its tensors are tuples, so ``x[:, :, ::2, ::2]`` fails on them: index the values instead, which loses nothing."""
+    for node in quantized.graph.nodes:
+        if node.op == "call_function" and node.target is operator.getitem:
+            with quantized.graph.inserting_before(node):
+                node.replace_input_with(node.args[0], quantized.graph.call_function(_plain, (node.args[0],)))
+    quantized.recompile()
 
 
 def _widen(quantized: Any) -> None:
