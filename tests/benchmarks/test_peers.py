@@ -1,0 +1,102 @@
+"""The benchmark against the peers: its statistics, its tables, and that every script it names is there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_mcnemar_is_the_binomial_test_of_the_samples_that_differ() -> None:
+    from top1 import mcnemar
+
+    first = np.array([True] * 50 + [True] * 9 + [False] * 2 + [False] * 7)
+    second = np.array([True] * 50 + [False] * 9 + [True] * 2 + [False] * 7)
+    by_hand = 2 * sum(stats.binom.pmf(k, 11, 0.5) for k in range(3))
+    assert mcnemar(first, second) == pytest.approx(by_hand)
+    assert mcnemar(second, first) == mcnemar(first, second)
+    assert mcnemar(first, first) == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 8, 694, 10_000])
+def test_decisions_survive_packing(count: int) -> None:
+    from top1 import packed, unpacked
+
+    decided = np.random.default_rng(count).random(count) < 0.9
+    assert np.array_equal(unpacked(packed(decided), count), decided)
+
+
+def _row(share: float, **other: Any) -> dict[str, Any]:
+    from top1 import packed
+
+    decided = np.arange(1000) < share * 1000
+    return {
+        "top1": share, "right": packed(decided), "file kB": 1.0, "seconds": 1.0, "peak": 2.0, "base": 1.0, "note": "",
+    } | other  # fmt: skip
+
+
+def _results(**rows: dict[str, Any]) -> dict[str, Any]:
+    return {"net": {"images": 1000, "float": 0.9, "rows": {f"w4a8|{k.replace('_', '|')}": r for k, r in rows.items()}}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"), [(0.8, 0.85, "**behind**"), (0.85, 0.8, "ahead"), (0.8, 0.802, "level")]
+)
+def test_the_summary_says_who_is_ahead(ours: float, theirs: float, verdict: str) -> None:
+    from peers.tables import summary
+
+    text = summary(_results(edgeq_auto=_row(ours), tool_gptq=_row(theirs), tool_nearest=_row(0.1)))
+    line = next(line for line in text.splitlines() if line.startswith("| net"))
+    assert line.endswith(f"| {verdict} |")
+    assert f"tool gptq {theirs * 100:.2f}" in line
+    assert text.splitlines()[-1].startswith("In 1 of 1" if verdict == "**behind**" else "In none of 1")
+
+
+def test_a_simulation_is_named_one_and_a_missing_row_says_why() -> None:
+    from peers.tables import table
+
+    rows = _results(
+        edgeq_auto=_row(0.8), tool_a=_row(0.8, **{"file kB": None}), tool_b={"unsupported": "has no 3-bit type"},
+        tool_c={"failed": "it broke"},
+    )  # fmt: skip
+    text = table(rows)
+    assert "| tool | a | 80.00 (77.52-82.48) | simulation | +0.00 (1) |" in text
+    assert "- net w4a8, tool b: has no 3-bit type" in text
+    assert "- net w4a8, tool c: it broke" in text
+
+
+def test_rewriting_replaces_what_is_between_the_markers_alone(tmp_path: Path) -> None:
+    from peers.tables import _BEGIN, _END, rewrite
+
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{_BEGIN}\nold\n{_END}\nafter\n")
+    rewrite(page, "new")
+    assert page.read_text() == f"before\n{_BEGIN}\nnew\n{_END}\nafter\n"
+
+
+def test_the_documentation_holds_the_summary_of_the_results() -> None:
+    import json
+
+    from peers.tables import DOCS, summary
+
+    results = json.loads((BENCHMARKS / "results" / "peers.json").read_text(encoding="utf-8"))
+    assert summary(results) in DOCS.read_text(encoding="utf-8")
+
+
+def test_every_peer_has_a_script_and_pinned_requirements() -> None:
+    from peers.environments import REQUIREMENTS
+
+    text = (BENCHMARKS / "peers.py").read_text(encoding="utf-8")
+    for name, asked in REQUIREMENTS.items():
+        assert f'"{name}"' in text
+        assert "==" in asked[0], f"{name}: the peer itself is pinned"
+    scripts = [p.stem for p in (BENCHMARKS / "peers").glob("*.py") if "\n    run(" in p.read_text(encoding="utf-8")]
+    assert set(scripts) <= {part for part in text.split('"') if part.isidentifier()}
