@@ -145,3 +145,16 @@ def cifar_transformer() -> nn.Module:
 def character_gpt() -> nn.Module:
     """Causal attention over characters."""
     return CharacterGpt()
+
+
+def digits_embedding() -> nn.Module:
+    """The plain convolutions without their classifier: 24 features."""
+    return nn.Sequential(*list(digits_cnn().children())[:-1])
+
+
+def digits_denoiser() -> nn.Module:
+    """Noisy digits to clean ones: regression."""
+    return nn.Sequential(
+        _conv(1, 16), _conv(16, 24, stride=2), _conv(24, 32), nn.Upsample(scale_factor=2), _conv(32, 16),
+        nn.Conv2d(16, 1, 3, padding=1),
+    )  # fmt: skip

@@ -14,7 +14,10 @@ from edgeq.basin.simulated import SimulatedModel
 
 @dataclass(frozen=True)
 class Trace:
-    """Mean diagonal of the Fisher matrix by weight, from labels drawn from the float model's own distribution."""
+    """Mean diagonal of the Fisher matrix by weight, from labels drawn from the float model's own distribution.
+
+    For outputs that are no classes: of the Gauss-Newton matrix, by random projections of the outputs.
+    """
 
     by_weight: dict[str, float]
 
@@ -25,9 +28,13 @@ class Trace:
         parts = list(reference.rebatched(size))[:batches]
         for inputs, z0 in parts:
             leaves = {name: w.clone().requires_grad_() for name, w in landscape.origin.items()}
-            z = landscape.run(leaves, inputs, 0.0)[0].flatten(0, -2)
-            drawn = torch.multinomial(functional.softmax(z0[0].flatten(0, -2), -1), 1, generator=generator)[:, 0]
-            loss = functional.cross_entropy(z, drawn, reduction="sum")
+            z = landscape.run(leaves, inputs, 0.0)[0]
+            if reference.divergence.task == "values":
+                loss = (z * torch.randn(z.shape, generator=generator)).sum() / reference.divergence.variances[0] ** 0.5
+            else:
+                z, known = z.flatten(0, -2), functional.softmax(z0[0].flatten(0, -2), -1)
+                drawn = torch.multinomial(known, 1, generator=generator)[:, 0]
+                loss = functional.cross_entropy(z, drawn, reduction="sum")
             found = torch.autograd.grad(loss, [leaves[name] for name in sums])
             for name, g in zip(sums, found, strict=True):
                 sums[name] += float(g.square().sum()) / g.numel() / len(z)

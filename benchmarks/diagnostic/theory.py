@@ -12,13 +12,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from cases import Bench, Setting
-from fit import RESULTS, truth
+from candidates import Bench, Setting
+from fit import RESULTS
 from subjects import subject
+from truth import Row, loses
 
 from edgeq.basin.divergence import Reference, altitude, refer
 from edgeq.basin.inward import gradient
@@ -27,7 +27,6 @@ from edgeq.basin.probe import Optimizer, latent_point, probe, rounded
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import landscape_of
 
-Row = dict[str, Any]
 DEFAULT = ("kws_dscnn/w3", "kws_dscnn/w2", "character_gpt/w3", "character_gpt/w2")
 
 
@@ -38,7 +37,7 @@ def fine_grids(rows: Sequence[Row]) -> list[str]:
         gaps = [
             100 * (r["truth"]["qat"] - r["truth"]["raw"])
             for r in rows
-            if r["setting"]["bits"] == f"w{bits}" and r["setting"]["method"] == "nearest"
+            if r["setting"]["bits"] == f"w{bits}" and r["setting"]["method"] == "nearest" and "qat" in r["truth"]
         ]
         if gaps:
             lines.append(f"| {bits} | {len(gaps)} | {np.mean(gaps):+.1f} ({min(gaps):+.1f}, {max(gaps):+.1f}) |")
@@ -47,7 +46,8 @@ def fine_grids(rows: Sequence[Row]) -> list[str]:
 
 def deployed_first(rows: Sequence[Row]) -> list[str]:
     """(ii): in recoveries that worked, does the deployed altitude fall while that of the latent weights need not?"""
-    worked = [r for r in rows if truth(r) != "inside" and r["qat"]["deployed"][-1] < 0.5 * r["qat"]["deployed"][0]]
+    trained = [r for r in rows if r["qat"] is not None and loses(r)]
+    worked = [r for r in trained if r["qat"]["deployed"][-1] < 0.5 * r["qat"]["deployed"][0]]
     fell = sum(r["qat"]["deployed"][1] < r["qat"]["deployed"][0] for r in worked)
     rose = sum(max(r["qat"]["latent"][1:]) > r["qat"]["latent"][0] for r in worked)
     above = sum(r["qat"]["latent"][-1] > r["qat"]["deployed"][-1] for r in worked)
@@ -74,8 +74,8 @@ def controls(name: str, bits: str) -> list[str]:
     lines = []
     for label, point in ends.items():
         height = float(altitude(start, point, reference, 0.0)[0].mean())
-        lines.append(f"| {name} {bits} | {label} | {height:.3f} | {100 * bench.accuracy(start, point, 0.0):.1f} % |")
-    lines.append(f"| {name} | float model | 0 | {100 * bench.accuracy(raw, raw.origin, 0.0):.1f} % |")
+        lines.append(f"| {name} {bits} | {label} | {height:.3f} | {100 * bench.score(start, point, 0.0):.1f} % |")
+    lines.append(f"| {name} | float model | 0 | {100 * bench.score(raw, raw.origin, 0.0):.1f} % |")
     return lines
 
 

@@ -8,7 +8,8 @@ of a :class:`Landscape`, unlabelled samples and a seed; :func:`diagnose` calls t
 :class:`Diagnosis`.
 """
 
-from edgeq.basin.diagnose import Diagnosis, Options, diagnose, price
+from edgeq.basin.cost import Options, price
+from edgeq.basin.diagnose import Diagnosis, diagnose
 from edgeq.basin.landscape import Landscape, Layer
 from edgeq.basin.simulated import SimulatedModel, landscape_of
 from edgeq.basin.verdict import Thresholds, Verdict

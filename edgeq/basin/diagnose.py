@@ -1,92 +1,38 @@
 """The diagnosis: which quantities are taken, in which order, at which cost.
 
-1. the float outputs on the probe samples, once (and the time of that pass prices all that follows);
+1. the float outputs on the probe samples, once, and the price of all that follows;
 2. the reading of the candidate as given; if it is inside, only the layers' widths follow;
 3. the statistics repair, and the reading of the repaired candidate; kept if D falls on the probe samples;
-4. dither, the trial of better rounding (if one is given), and the probe, from the better of both;
-5. blame and basin width of every layer.
+4. dither, and the trial of better rounding (if one is given);
+5. where rounding does not come back: the trial of training, from the lowest state so far;
+6. blame and basin width of every layer.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
+from edgeq.basin.cost import GRADIENT, WIDTH_EVALUATIONS, Cost, Options, price, reading_passes
 from edgeq.basin.dither import TRIALS, dither
 from edgeq.basin.divergence import Reference, Task, altitude, refer
 from edgeq.basin.evidence import evidence
-from edgeq.basin.landscape import Batches, Landscape, Point
-from edgeq.basin.path import GRID
-from edgeq.basin.probe import CHECKS, STEPS, Probe, probe
+from edgeq.basin.landscape import Batches, Landscape
+from edgeq.basin.probe import CHECKS, Probe, probe
 from edgeq.basin.reading import Reading, read
-from edgeq.basin.verdict import Thresholds, Trials, Verdict, decide, is_inside
+from edgeq.basin.verdict import Trials, Verdict, decide, is_inside, rounding_cures
 from edgeq.basin.width import Width, width
 
 #: Gives the same candidate with its statistics repaired.
 Repair = Callable[[Landscape], Landscape]
-#: Gives the same model with its weights rounded better, on grids of the same bits and granularity.
-Rounding = Callable[[], Landscape]
+#: Gives the same model with its weights rounded better, on grids of the same bits and granularity: as it is, repaired.
+Rounding = Callable[[], tuple[Landscape, ...]]
 #: (what is being done, passes done, passes in all)
 Progress = Callable[[str, float, float], None]
-_GRADIENT = 3.0  # a pass with gradients costs about three without
-_WIDTH_EVALUATIONS = 5
-#: Multiply-accumulates of one forward pass over all probe samples that are spent without asking.
-_AFFORDABLE = 20 * 10**9
-FEWEST_SAMPLES, MOST_SAMPLES = 48, 256
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to take and how thoroughly.
-
-    Attributes:
-        task: classes, tokens or values; None guesses from the outputs.
-        thresholds: the rules' numbers.
-        steps: of the probe; 0 leaves it out.
-        batch: samples in one step of the probe.
-        layers: whether blame and widths are taken.
-        blame_samples: samples for the blame.
-        width_samples: samples for the widths.
-        seed: of everything random.
-    """
-
-    task: Task | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    steps: int = STEPS
-    batch: int = 32
-    layers: bool = True
-    blame_samples: int = 64
-    width_samples: int = 32
-    seed: int = 0
-
-    @classmethod
-    def for_size(cls, macs: int, task: Task | None, thresholds: Thresholds, seed: int = 0) -> "tuple[Options, int]":
-        """The options and the number of probe samples for a model of that many multiply-accumulates.
-
-        A model of EfficientNet's size gets fewer samples, so that its diagnosis takes minutes and not an hour. That
-        depends on the model alone, never on the machine's speed: the same inputs give the same verdict everywhere.
-        """
-        samples = int(min(max(_AFFORDABLE // max(macs, 1), FEWEST_SAMPLES), MOST_SAMPLES))
-        if samples == MOST_SAMPLES:
-            return cls(task, thresholds, seed=seed), samples
-        return cls(task, thresholds, batch=8, blame_samples=32, width_samples=8, seed=seed), samples
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the diagnosis costs at most.
-
-    Attributes:
-        passes: samples run forward, or their equivalent.
-        seconds: at the speed of the first pass.
-    """
-
-    passes: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +53,19 @@ class LayerReading:
 
 
 @dataclass(frozen=True, eq=False)
+class Rounded:
+    """The trial of better rounding.
+
+    Attributes:
+        D: its altitude.
+        landscape: the same model with the weights of the trial, as they are or repaired, whichever is lower.
+    """
+
+    D: float
+    landscape: Landscape
+
+
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """All that was found.
 
@@ -116,8 +75,7 @@ class Diagnosis:
         raw: the candidate as given.
         repaired: after the statistics repair, or None where it was not tried or did not help.
         dither: D of stochastic roundings of the better of both.
-        rounded: D after the trial of better rounding, or None where none was made.
-        rounded_point: where it ended.
+        rounded: the trial of better rounding, or None where none was made.
         probe: the trial of training, or None where none was needed.
         layers: worst blame first.
         blame: the shares and their sum, or None.
@@ -133,8 +91,7 @@ class Diagnosis:
     raw: Reading
     repaired: Reading | None
     dither: tuple[float, ...]
-    rounded: float | None
-    rounded_point: Point | None
+    rounded: Rounded | None
     probe: Probe | None
     layers: tuple[LayerReading, ...]
     blame: Blame | None
@@ -182,7 +139,7 @@ def diagnose(
     options = options or Options()
     started = time.perf_counter()
     reference = refer(landscape, samples, options.task)
-    cost = price(landscape, reference, options, time.perf_counter() - started, repairs=repair is not None)
+    cost = price(landscape, reference, options, repairs=repair is not None, rounds=rounding is not None)
     if announce is not None:
         announce(cost)
     work = _Work(landscape, reference, options, cost, progress)
@@ -192,31 +149,36 @@ def diagnose(
     repaired, fixed = (None, landscape) if healthy or repair is None else work.repaired(repair, raw)
     trial: Probe | None = None
     dithered: tuple[float, ...] = ()
-    rounded: float | None = None
-    rounded_point: Point | None = None
+    rounded: Rounded | None = None
+    trials = Trials()
     if not healthy:
         dithered = work.dither(fixed)
     if not healthy and not (repaired is not None and is_inside(repaired.facts, task, rules)):
+        best = raw if repaired is None else repaired
         if rounding is not None:
-            rounded, rounded_point = work.rounded(rounding, repair)
-        trial = work.probe(fixed, training) if len(training) and options.steps else None
+            rounded = work.rounded(rounding)
+            trials = Trials(rounded.D)
+        if len(training) and options.steps and not rounding_cures(raw.facts, trials, task, rules):
+            start = fixed if rounded is None or best.D.estimate <= rounded.D else rounded.landscape
+            reading = best if start is fixed else work.read(start, "path after better rounding")
+            trial = work.probe(start, training)
+            trials = replace(trials, trained=trial.best, start=reading.facts)
     verdict = decide(
         raw.facts,
         None if repaired is None else repaired.facts,
-        Trials(rounded, None if trial is None else trial.best),
+        trials,
         task=task,
-        least_bits=min(layer.bits for layer in landscape.layers),
+        least_bits=landscape.least_bits,
         thresholds=rules,
     )
     shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
     return Diagnosis(
-        verdict=replace(verdict, evidence=evidence(raw, repaired, rounded, trial)),
+        verdict=replace(verdict, evidence=evidence(raw, repaired, trials.rounded, trial)),
         task=task,
         raw=raw,
         repaired=repaired,
         dither=dithered,
         rounded=rounded,
-        rounded_point=rounded_point,
         probe=trial,
         layers=layers,
         blame=shares,
@@ -239,19 +201,6 @@ def _accuracy(
     return {state: float((d == flat).mean()) for state, d in decided.items() if d is not None and d.shape == flat.shape}
 
 
-def price(landscape: Landscape, reference: Reference, options: Options, first_pass: float, *, repairs: bool) -> Cost:
-    """What the diagnosis costs at most, from the time of the first pass over the samples."""
-    count = len(reference)
-    reading = count * (len(GRID) * (1 + landscape.activations) + 2 + _GRADIENT)
-    passes = reading * (1 + repairs) + count * TRIALS
-    if options.steps:
-        passes += options.steps * options.batch * _GRADIENT + 2 * (CHECKS + 1) * count
-    if options.layers:
-        passes += min(count, options.blame_samples) * 2 * POINTS_PER_HALF * _GRADIENT
-        passes += min(count, options.width_samples) * _WIDTH_EVALUATIONS * len(landscape.layers)
-    return Cost(round(passes), passes * first_pass / count)
-
-
 class _Work:
     """The steps of one diagnosis, with their progress."""
 
@@ -268,7 +217,7 @@ class _Work:
         self.done += passes
 
     def read(self, landscape: Landscape, what: str = "path") -> Reading:
-        self._say(what, len(self.reference) * (len(GRID) * (1 + landscape.activations) + 2 + _GRADIENT))
+        self._say(what, len(self.reference) * reading_passes(landscape))
         return read(landscape, self.reference, self.tau, seed=self.options.seed)
 
     def repaired(self, repair: Repair, raw: Reading) -> tuple[Reading | None, Landscape]:
@@ -281,28 +230,29 @@ class _Work:
         self._say("dither", len(self.reference) * TRIALS)
         return dither(landscape, self.reference, activations=landscape.activations, seed=self.options.seed)
 
-    def rounded(self, rounding: Rounding, repair: Repair | None) -> tuple[float, Point]:
+    def rounded(self, rounding: Rounding) -> Rounded:
         self._say("trial of better rounding", 2 * len(self.reference))
-        better = rounding()
-        tried = [better] if repair is None else [better, repair(better)]
+        tried = rounding()
         blend = 1.0 if self.landscape.activations else 0.0
         heights = [float(altitude(state, state.deployed, self.reference, blend)[0].mean()) for state in tried]
-        best = min(range(len(tried)), key=heights.__getitem__)
-        return heights[best], tried[best].deployed
+        best = min(range(len(tried)), key=lambda i: heights[i] if np.isfinite(heights[i]) else np.inf)
+        return Rounded(heights[best], tried[best])
 
     def probe(self, landscape: Landscape, training: Batches) -> Probe:
-        self._say("probe", self.options.steps * self.options.batch * _GRADIENT + 2 * (CHECKS + 1) * len(self.reference))
+        self._say("probe", self.options.steps * self.options.batch * GRADIENT + 2 * (CHECKS + 1) * len(self.reference))
         taught = refer(landscape, training, self.reference.divergence.task)
         return probe(landscape, taught, self.reference, steps=self.options.steps, batch=self.options.batch)
 
     def layers(self, landscape: Landscape) -> tuple[Blame, tuple[LayerReading, ...]]:
         few = self.reference.first(self.options.blame_samples)
-        self._say("blame", len(few) * 2 * POINTS_PER_HALF * _GRADIENT)
+        self._say("blame", len(few) * 2 * POINTS_PER_HALF * GRADIENT)
         shares = blame(landscape, few)
         fewer = self.reference.rebatched(self.options.width_samples).first(self.options.width_samples)
         found = []
-        for layer in landscape.layers:
-            self._say(f"width of {layer.name}", len(fewer) * _WIDTH_EVALUATIONS)
-            basin = width(landscape, layer, fewer, self.tau, self.options.seed)
+        for layer in sorted(landscape.layers, key=lambda layer: -shares.by_layer[layer.name]):
+            basin: Width | None = None
+            if len(found) < self.options.width_layers:
+                self._say(f"width of {layer.name}", len(fewer) * WIDTH_EVALUATIONS)
+                basin = width(landscape, layer, fewer, self.tau, self.options.seed)
             found.append(LayerReading(layer.name, layer.bits, shares.by_layer[layer.name], basin))
-        return shares, tuple(sorted(found, key=lambda reading: -reading.blame))
+        return shares, tuple(found)

@@ -24,6 +24,8 @@ def _facts(reading: Reading, prefix: str = "") -> list[str]:
     if reading.A is not None:
         changed, bound = 100 * reading.A.changed, 100 * reading.A.upper
         found.append(f"{prefix}{changed:.1f} % of {reading.A.decisions} decisions changed, at most {bound:.1f} %")
+    if reading.E is not None:
+        found[-1] += f"; by the float model's probabilities that costs {100 * reading.E.value:.2f} points"
     found.append(
         f"{prefix}steepest exponent {reading.steepest:.2f}, at the end {reading.p.estimate:.2f} (a bowl has 2); "
         f"R {reading.R.estimate:.2f}; t* {reading.t_star:.2f}"

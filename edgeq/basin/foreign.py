@@ -1,57 +1,33 @@
 """Anybody's quantized ONNX (QDQ or QOperator, from any tool) against its float model.
 
-1. Every constant weight of the quantized file is read back as real numbers: whatever chain of QuantizeLinear,
-   DequantizeLinear, Clip, Cast, Transpose or Reshape leads to it is evaluated; QLinearConv and QLinearMatMul carry
-   theirs.
-2. It is matched to the float model's layer: by node name, by weight name, or, where a tool renamed all, as the one of
-   that shape that points in the same direction (cosine); a match by name that points elsewhere is refused.
-3. The weights' path runs through the float model. What the whole file does beyond that (activations, requantization) is
+1. Its weights are read back as real numbers and matched to the float model's layers (``matching``); those that the tool
+   rescaled across layers are divided by their factors (``equalization``).
+2. The weights' path runs through the float model. What the whole file does beyond that (activations, requantization) is
    taken at the output: z(t) = z_weights(t) + t (z_file - z_weights(1)), which is exact at t = 1.
 """
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 
-from edgeq.basin.landscape import Inputs, Landscape, Point
+from edgeq.basin.equalization import Rescaling
+from edgeq.basin.landscape import Inputs, Landscape, Layer, Point
+from edgeq.basin.matching import QUANTIZED_OPS, Found, match, weight_of, weights_of
 from edgeq.basin.simulated import SimulatedModel, bias_name
 from edgeq.errors import ModelError
-from edgeq.graph.execute import as_tensor, to_torch
-from edgeq.graph.graph import Graph, name
-from edgeq.graph.ops import OPS
+from edgeq.graph.execute import to_torch
+from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.plan.rules import Request, decide
-from edgeq.simulate.integer import call_node
-
-Array = npt.NDArray[np.float32]
-
-_FLOAT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-#: Ops with codes inside -> where their bias stands, if they have one; the weight, its scale and zero point are 3, 4, 5.
-_QUANTIZED_OPS = {"QLinearConv": 8, "QLinearMatMul": None, "QGemm": 6}
-#: Directions closer than this belong to one weight; two bits keep 0.7 and more.
-_SAME = 0.5
-
 
 #: Batches whose remainder is remembered.
 _KEPT = 64
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """A weighted node of the quantized file."""
-
-    node: str
-    source: str
-    real: Array
-    scale: npt.NDArray[np.float32] | None
-    bias: Array | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +38,13 @@ class Foreign:
         landscape: its weights' path, and its outputs at t = 1.
         model: the float model behind it, for the repair.
         unmatched: layers of the float model that the file does not quantize, or under no name that could be found.
+        rescaled: layers whose weights the tool had rescaled across layers.
     """
 
     landscape: Landscape
     model: SimulatedModel
     unmatched: tuple[str, ...]
+    rescaled: tuple[str, ...] = ()
 
 
 def read_foreign(graph: Graph, quantized: Graph) -> Foreign:
@@ -84,8 +62,8 @@ def read_foreign(graph: Graph, quantized: Graph) -> Foreign:
     whole = to_torch(quantized)
     skeleton = decide(graph, Request(Bits(8, None)))
     units = [unit for unit in skeleton.units if unit.weight is not None]
-    found = _match(graph, units, list(_weights(quantized)))
-    changed = {unit.name: f for unit, f in found if not np.array_equal(f.real, _weight(graph, unit))}
+    found = match(graph, units, list(weights_of(quantized)))
+    changed = {unit.name: f for unit, f in found if not np.array_equal(f.real, weight_of(graph, unit))}
     if not changed:
         raise ModelError("no quantized weight of the candidate matches a layer of the float model; is it made from it?")
     weights = {
@@ -96,12 +74,30 @@ def read_foreign(graph: Graph, quantized: Graph) -> Foreign:
     plan = Plan(skeleton, {}, weights, {}, method="foreign")
     model = SimulatedModel(graph, plan)
     for unit in model.units:
-        bias, key = changed[unit.name].bias, bias_name(unit)
+        source, key = changed[unit.name], bias_name(unit)
+        # A rescaled layer's bias is in other units; the float bias stands for it, and outputs are the file's own.
+        bias = None if source.rescaling is not None else source.bias
         if bias is not None and key in model.deployed and bias.size == model.deployed[key].numel():
             model.deployed[key] = torch.from_numpy(bias.reshape(-1).copy())
     unmatched = tuple(unit.module or unit.name for unit in units if unit.name not in changed)
-    landscape = replace(model.landscape(), run=_Run(model, whole), activations=True)
-    return Foreign(landscape, model, unmatched)
+    layers = _undo(model, {unit.weight: changed[unit.name].rescaling for unit in model.units})
+    run, bits = _Run(model, whole), _activation_bits(quantized)
+    landscape = replace(model.landscape(), layers=layers, run=run, activation_bits=bits)
+    rescaled = tuple(u.module or u.name for u in model.units if changed[u.name].rescaling is not None)
+    return Foreign(landscape, model, unmatched, rescaled)
+
+
+def _undo(model: SimulatedModel, rescalings: dict[str | None, Rescaling | None]) -> tuple[Layer, ...]:
+    """Bring rescaled weights into the float model's units, and their grids with them."""
+    layers = []
+    for layer in model.layers:
+        found = rescalings.get(layer.weight)
+        if found is not None:
+            factor = torch.from_numpy(found.factor)
+            model.deployed[layer.weight] = model.deployed[layer.weight] / factor
+            layer = replace(layer, step=layer.step / factor)
+        layers.append(layer)
+    return tuple(layers)
 
 
 class _Run:
@@ -150,135 +146,30 @@ def _check_interface(graph: Graph, quantized: Graph) -> None:
             raise ModelError(f"input {value.name!r} of the candidate takes codes; export it with float inputs")
 
 
-def _weights(graph: Graph) -> Iterator[_Found]:
-    """The constant weights of a quantized graph."""
+def _activation_bits(graph: Graph) -> int:
+    """The fewest bits of a quantized activation; 16 where none is, since the file may differ in other ways."""
+    least = 16
     for node in graph.nodes:
-        if node.domain == "" and node.op_type in _FLOAT_OPS and len(node.inputs) > 1:
-            real, scale, source = _evaluate(graph, node.inputs[1])
-            if real is not None and real.ndim > 1:
-                bias = _evaluate(graph, node.inputs[2])[0] if len(node.inputs) > 2 else None
-                yield _Found(name(node), source, real, scale, bias)
-        elif node.op_type in _QUANTIZED_OPS:
-            found = _quantized_weight(graph, node)
-            if found is not None:
-                yield found
+        if node.op_type in (*QUANTIZED_OPS, "DynamicQuantizeLinear"):
+            least = min(least, 8)
+        elif node.op_type == "QuantizeLinear" and graph.constant(node.inputs[0]) is None:
+            least = min(least, _code_bits(graph, node))
+    return least
 
 
-def _quantized_weight(graph: Graph, node: ir.Node) -> _Found | None:
-    codes, scale, zero = (graph.constant(node.inputs[i]) for i in (3, 4, 5))
-    if codes is None or scale is None:
-        return None
-    first = node.op_type == "QLinearConv" or node.attributes.get_int("transB", 0) == 1
-    real = _dequantize(codes, scale, zero, 0 if first else codes.ndim - 1)
-    position, input_scale = _QUANTIZED_OPS[node.op_type], graph.constant(node.inputs[1])
-    bias = None
-    if position is not None and len(node.inputs) > position and input_scale is not None:
-        integers = graph.constant(node.inputs[position])
-        bias = None if integers is None else (integers * np.float32(input_scale) * scale).astype(np.float32)
-    source = node.inputs[3]
-    return _Found(name(node), "" if source is None else name(source), real, scale, bias)
+def _code_bits(graph: Graph, node: ir.Node) -> int:
+    """Bits of a QuantizeLinear's codes: of their type, or of the Clip that limits them."""
+    dtype = node.outputs[0].dtype
+    bits = 8 if dtype is None else round(8 * dtype.itemsize)
+    for reader, _ in node.outputs[0].uses():
+        edges = [graph.constant(value) for value in reader.inputs[1:3]]
+        if reader.op_type == "Clip" and all(edge is not None for edge in edges):
+            low, high = (int(edge) for edge in edges if edge is not None)
+            bits = min(bits, math.ceil(math.log2(max(high - low + 1, 2))))
+    return bits
 
 
-def _dequantize(
-    codes: npt.NDArray[np.generic], scale: npt.NDArray[np.generic], zero: npt.NDArray[np.generic] | None, axis: int
-) -> Array:
-    shape = [1] * codes.ndim
-    if scale.size > 1:
-        shape[axis] = -1
-    offset = 0 if zero is None else np.asarray(zero, np.int32).reshape(shape)
-    real: Array = ((codes.astype(np.int32) - offset) * np.asarray(scale, np.float32).reshape(shape)).astype(np.float32)
-    return real
-
-
-def _evaluate(graph: Graph, value: ir.Value | None) -> tuple[Array | None, npt.NDArray[np.float32] | None, str]:
-    """A value that depends on constants alone, the scale of its last DequantizeLinear, and its source's name."""
-    if value is None:
-        return None, None, ""
-    array = graph.constant(value)
-    if array is not None:
-        return (np.asarray(array, np.float32) if array.dtype.kind == "f" else None), None, name(value)
-    try:
-        tensor = _run_constant(graph, value)
-    except (KeyError, RuntimeError, IndexError, TypeError):
-        return None, None, ""
-    if tensor is None or not tensor.is_floating_point():
-        return None, None, ""
-    scale, source = _origin(graph, value)
-    return tensor.float().numpy(), scale, source
-
-
-def _run_constant(graph: Graph, value: ir.Value) -> torch.Tensor | None:
-    node = value.producer()
-    if node is None or (node.domain, node.op_type) not in OPS:
-        return None
-    found: dict[str, torch.Tensor] = {}
-    for used in node.inputs:
-        if used is None:
-            continue
-        array = graph.constant(used)
-        if array is None:
-            tensor = _run_constant(graph, used)
-            if tensor is None:
-                return None
-            found[name(used)] = tensor
-        else:
-            found[name(used)] = as_tensor(array)
-    results = call_node(graph, node, lambda v: found[v])
-    return results[list(node.outputs).index(value)]
-
-
-def _origin(graph: Graph, value: ir.Value) -> tuple[npt.NDArray[np.float32] | None, str]:
-    scale: npt.NDArray[np.float32] | None = None
-    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
-        if node.op_type == "DequantizeLinear" and scale is None:
-            array = graph.constant(node.inputs[1])
-            scale = None if array is None else np.asarray(array, np.float32)
-        value = node.inputs[0]
-    return scale, name(value)
-
-
-def _match(graph: Graph, units: list[Unit], found: list[_Found]) -> list[tuple[Unit, _Found]]:
-    pairs: list[tuple[Unit, _Found]] = []
-    left = list(found)
-    for unit in units:
-        weight = _weight(graph, unit)
-        named = [f for f in left if _same_name(unit, f)]
-        for candidates in (named, left):
-            fitted = [(f, real) for f in candidates if (real := _fit(f.real, weight)) is not None]
-            scored = sorted(((_cosine(real, weight), i) for i, (_, real) in enumerate(fitted)), reverse=True)
-            if scored and scored[0][0] > _SAME:
-                chosen, real = fitted[scored[0][1]]
-                pairs.append((unit, replace(chosen, real=real)))
-                left.remove(chosen)
-                break
-    return pairs
-
-
-def _weight(graph: Graph, unit: Unit) -> Array:
-    array = graph.constant(unit.weight)
-    assert array is not None
-    return np.asarray(array, np.float32)
-
-
-def _same_name(unit: Unit, found: _Found) -> bool:
-    by_weight = unit.weight is not None and found.source.startswith(unit.weight)
-    return by_weight or found.node.removesuffix("_quant") == unit.name
-
-
-def _fit(real: Array, weight: Array) -> Array | None:
-    if real.shape == weight.shape:
-        return real
-    if real.ndim == 2 and real.T.shape == weight.shape:
-        return np.ascontiguousarray(real.T)
-    return real.reshape(weight.shape) if real.size == weight.size and real.shape[0] == weight.shape[0] else None
-
-
-def _cosine(a: Array, b: Array) -> float:
-    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / scale if scale > 0 else 0.0
-
-
-def _constant(graph: Graph, unit: Unit, found: _Found) -> QuantizedConstant:
+def _constant(graph: Graph, unit: Unit, found: Found) -> QuantizedConstant:
     """The weight as codes on a symmetric grid that holds its real values; an offset is kept in the codes."""
     axis = output_axis(graph.node(unit.name))
     rows = np.moveaxis(found.real, axis, 0).reshape(found.real.shape[axis], -1)

@@ -7,7 +7,7 @@ because a repaired candidate has moved them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -58,14 +58,25 @@ class Landscape:
         origin: the float parameters; those of the function that is deployed (batch norm folded, equalized).
         deployed: the candidate's parameters: weights on their grids, biases.
         run: the model.
-        activations: whether the candidate quantizes activations.
+        activation_bits: the fewest bits of a quantized activation, or None where activations stay in float.
     """
 
     layers: tuple[Layer, ...]
     origin: Point
     deployed: Point
     run: Run
-    activations: bool = False
+    activation_bits: int | None = None
+
+    @property
+    def activations(self) -> bool:
+        """Whether the candidate quantizes activations."""
+        return self.activation_bits is not None
+
+    @property
+    def least_bits(self) -> int:
+        """The fewest bits of any weight or activation."""
+        bits = [layer.bits for layer in self.layers]
+        return min(bits if self.activation_bits is None else [*bits, self.activation_bits])
 
     def at(self, t: float, layers: Sequence[Layer] | None = None) -> dict[str, torch.Tensor]:
         """The point w0 + t d; only those layers move if they are given."""
@@ -74,6 +85,17 @@ class Landscape:
             name: w0 + t * (self.deployed[name] - w0) if moved is None or name in moved else w0
             for name, w0 in self.origin.items()
         }
+
+    def one_by_one(self) -> "Landscape":
+        """The same landscape where a batch is one sample: a recurrent model whose state has no sample axis, say.
+
+        Every output gets a first axis of length one, on which the quantities count the sample.
+        """
+
+        def run(point: Point, inputs: Inputs, blend: float) -> tuple[torch.Tensor, ...]:
+            return tuple(output.unsqueeze(0) for output in self.run(point, inputs, blend))
+
+        return replace(self, run=run)
 
     def difference(self) -> dict[str, torch.Tensor]:
         """The displacement d = q - w0."""

@@ -2,10 +2,11 @@
 
 Scales are the same in every run, so that two pictures can be laid side by side: altitudes from 10^-4 to 10 nats, paths
 from 0 to 2, grid over width from 10^-2 to 10^2. What lies outside is drawn at the edge. The files are the same bytes
-for the same diagnosis.
+for the same diagnosis, and take dark colors on a dark page.
 """
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,14 +19,22 @@ from scipy.interpolate import RectBivariateSpline
 
 from edgeq.basin.diagnose import Diagnosis, LayerReading
 from edgeq.basin.path import Path
-from edgeq.basin.valley import DEPLOYED, FLOAT, Slice
+from edgeq.basin.valley import DEPLOYED, FLOAT, Marked, Slice
 
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#22303c", "#8796a3", "#2b6cb0", "#d97706", "#2f855a", "#c2410c"
-BASIN = "#dbeafe"
+VIOLET, BASIN, PAPER, LABEL = "#7c3aed", "#dbeafe", "#fefefe", "#fdfdfd"
+#: On a dark page: paper, ink and the basin's tint are turned; data keeps its colors, made lighter where they are dark.
+_DARK = {
+    PAPER: "#111827", LABEL: "#1f2937", INK: "#e5e7eb", BASIN: "#1e3a5f", BLUE: "#7db4f0", GREEN: "#4ade80",
+    RED: "#fb7148", VIOLET: "#c4a7fd",
+}  # fmt: skip
 LOWEST, HIGHEST = 1e-4, 20.0
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": PAPER,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
@@ -57,8 +66,20 @@ def draw(diagnosis: Diagnosis, folder: FilePath, valley: Slice | None = None) ->
             found |= {"blame": blame_figure(diagnosis.layers), "widths": widths_figure(diagnosis.layers)}
         for name, figure in found.items():
             written.append(folder / f"{name}.svg")
-            figure.savefig(written[-1], metadata={"Date": None})
+            text = StringIO()
+            figure.savefig(text, format="svg", metadata={"Date": None})
+            written[-1].write_text(_themed(text.getvalue()), encoding="utf-8")
     return tuple(written)
+
+
+def _themed(svg: str) -> str:
+    """The picture with its colors for dark pages, as a style sheet inside."""
+    rules = "".join(
+        f'[style*="{part}: {light}"]{{{part}:{dark} !important}}'
+        for light, dark in _DARK.items()
+        for part in ("fill", "stroke")
+    )
+    return svg.replace("</style>", f"@media (prefers-color-scheme: dark){{{rules}}}</style>", 1)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
@@ -100,23 +121,13 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
         _curve(axes, diagnosis.repaired.path, ORANGE, "statistics repaired")
     else:
         _curve(axes, diagnosis.raw.path, ORANGE, "as given")
-    trial = diagnosis.probe
+    rounded, trial = diagnosis.rounded, diagnosis.probe
+    height = best.D.estimate
+    if rounded is not None:
+        _step(axes, height, rounded.D, "s", VIOLET, "after better rounding")
+        height = min(height, rounded.D)
     if trial is not None:
-        axes.annotate(
-            "",
-            (1, _shown(trial.best)),
-            (1, _shown(best.D.estimate)),
-            arrowprops={"arrowstyle": "-|>", "color": GREEN, "lw": 1.6},
-        )
-        axes.plot(
-            [1],
-            [_shown(trial.best)],
-            "o",
-            color=GREEN,
-            ms=7,
-            label=f"after {trial.steps[-1]} steps of training",
-            zorder=5,
-        )
+        _step(axes, height, trial.best, "o", GREEN, f"after {trial.steps[-1]} steps of training")
     axes.plot([1], [_shown(best.D.estimate)], "D", color=RED, ms=7, label="deployed", zorder=5)
     axes.set(
         xlim=(0, 2), ylim=(LOWEST, HIGHEST), yscale="log",
@@ -126,6 +137,13 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
     axes.set_title(f"{diagnosis.verdict.name}: {diagnosis.verdict.cause}", loc="left", fontsize=10.5, color=INK)
     axes.legend(loc="lower right", frameon=False, fontsize=8.5)
     return figure
+
+
+def _step(axes: Any, before: float, after: float, mark: str, color: str, label: str) -> None:
+    """What a trial reached, with an arrow from where it began."""
+    arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkB": 4}
+    axes.annotate("", (1, _shown(after)), (1, _shown(before)), arrowprops=arrow)
+    axes.plot([1], [_shown(after)], mark, color=color, ms=7, mec=PAPER, label=label, zorder=5)
 
 
 def _curve(axes: Any, path: Path, color: str, label: str) -> None:
@@ -148,17 +166,17 @@ def valley_figure(valley: Slice, diagnosis: Diagnosis, tau: float = 0.05) -> Fig
     bar = figure.colorbar(filled, ax=axes, ticks=[1e-3, 1e-2, 1e-1, 1, 10], pad=0.02, shrink=0.9)
     bar.ax.set_yticklabels(["0.001", "0.01", "0.1", "1", "10"])
     bar.set_label(f"altitude above the float model ({_unit(diagnosis)})")
-    colors = {FLOAT: GREEN, DEPLOYED: RED}
     for mark in valley.marks:
-        color = colors.get(mark.name, ORANGE)
-        axes.plot([mark.x], [mark.y], "o", color=color, ms=9, mec="white", mew=1.5, zorder=5)
-        off = f", {mark.off:.1f} off the plane" if mark.off > 0.05 else ""
-        text = f"{mark.name}: {mark.phi:.2g}{off}"
+        axes.plot([mark.x], [mark.y], "o", color=_color(mark.name), ms=9, mec=PAPER, mew=1.5, zorder=5)
+    for group in _neighbours(valley.marks, 0.06 * float(xs[-1] - xs[0])):
+        mark = group[0]
+        names = {"deployed": "deployed, repaired"} if diagnosis.repaired is not None else {}
+        text = "\n".join(f"{names.get(m.name, m.name)}: {m.phi:.2g}{_off(m)}" for m in group)
         leftwards = mark.x > (xs[0] + xs[-1]) / 2
         axes.annotate(
-            text, (mark.x, mark.y), (-6 if leftwards else 6, 10), textcoords="offset points", fontsize=8.5, zorder=6,
+            text, (mark.x, mark.y), (-8 if leftwards else 8, 10), textcoords="offset points", fontsize=8.5, zorder=6,
             ha="right" if leftwards else "left",
-            bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85},
+            bbox={"boxstyle": "round,pad=0.25", "fc": LABEL, "ec": "none", "alpha": 0.85},
         )  # fmt: skip
     axes.set(
         xlabel="from the float to the deployed point (1 is their distance)",
@@ -167,6 +185,28 @@ def valley_figure(valley: Slice, diagnosis: Diagnosis, tau: float = 0.05) -> Fig
     )
     axes.set_title(f"the valley, weights only; the white line is the basin at {tau}", loc="left", fontsize=10.5)
     return figure
+
+
+def _color(name: str) -> str:
+    """A point's color: as in the path's picture."""
+    known = {FLOAT: BLUE, DEPLOYED: RED, "better rounding": VIOLET}
+    return known.get(name, GREEN)
+
+
+def _off(mark: Marked) -> str:
+    return f", {mark.off:.1f} off the plane" if mark.off > 0.05 else ""
+
+
+def _neighbours(marks: Sequence[Marked], near: float) -> list[list[Marked]]:
+    """Points that lie so close together that they share a label."""
+    groups: list[list[Marked]] = []
+    for mark in marks:
+        known = next((g for g in groups if np.hypot(g[0].x - mark.x, g[0].y - mark.y) < near), None)
+        if known is None:
+            groups.append([mark])
+        else:
+            known.append(mark)
+    return groups
 
 
 def _smooth(valley: Slice, times: int = 6) -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ from edgeq.basin.agreement import Agreement, agreement
 from edgeq.basin.bootstrap import interval
 from edgeq.basin.curvature import curvature
 from edgeq.basin.divergence import Reference
+from edgeq.basin.expected_drop import ExpectedDrop, expected_drop
 from edgeq.basin.inward import Inward, inward
 from edgeq.basin.landscape import Landscape
 from edgeq.basin.path import Path, walk
@@ -22,9 +23,10 @@ class Reading:
 
     Attributes:
         path: altitudes along the path that the whole candidate takes, activations included.
-        weights_path: the same for the weights alone; the same object where activations are in float.
+        weights_path: the weights alone, at t = 1; the same object as ``path`` where activations are in float.
         D: altitude of the deployed point above the float model, nats (or relative squared error).
         A: share of changed decisions, or None where the task has none.
+        E: what they cost by the float model's own probabilities, or None where the task has none.
         K: what the float model's curvature predicts for D.
         R: D / K.
         p: the local exponent before the deployed point.
@@ -37,6 +39,7 @@ class Reading:
     weights_path: Path
     D: Interval
     A: Agreement | None
+    E: ExpectedDrop | None
     K: float
     R: Interval
     p: Interval
@@ -72,6 +75,8 @@ class Reading:
             D=self.D.estimate,
             A=None if self.A is None else self.A.changed,
             A_upper=None if self.A is None else self.A.upper,
+            E=None if self.E is None else self.E.value,
+            E_upper=None if self.E is None else self.E.upper,
             R=self.R.estimate,
             steepest=self.steepest,
             inward=None if self.I is None else self.I.value,
@@ -86,20 +91,23 @@ class Reading:
 
 
 def read(landscape: Landscape, reference: Reference, tau: float, *, seed: int = 0) -> Reading:
-    """Take the readings: 7 forward passes for the path (14 with activations), 2 for K, 1 with gradients for I."""
+    """Take the readings: 7 forward passes for the path (one more with activations), 2 for K, 1 with gradients for I."""
     moving = landscape.activations
     path = walk(landscape, reference, activations=moving)
-    weights_path = walk(landscape, reference, activations=False) if moving else path
+    weights_path = walk(landscape, reference, activations=False, ts=(1.0,)) if moving else path
     quadratic = curvature(landscape, reference, activations=False)
     at_one, before = path.ts.index(1.0), path.ts.index(1.0) - 1
     ratio = np.log(path.ts[at_one] / path.ts[before])
-    rows = np.stack([path.samples[at_one], path.samples[before], weights_path.samples[at_one], quadratic])
+    rows = np.stack(
+        [path.samples[at_one], path.samples[before], weights_path.samples[weights_path.ts.index(1.0)], quadratic]
+    )
     finite = bool(np.isfinite(rows).all())
     return Reading(
         path=path,
         weights_path=weights_path,
         D=interval(rows, lambda m: m[0], seed=seed),
         A=_agreement(path, reference),
+        E=None if path.decisions is None else expected_drop(path.decisions, reference),
         K=float(quadratic.mean()),
         R=interval(rows, lambda m: m[2] / m[3], seed=seed),
         p=interval(rows, lambda m: np.log(m[0] / m[1]) / ratio, seed=seed),

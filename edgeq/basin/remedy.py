@@ -1,29 +1,67 @@
-"""The remedy of a verdict, as edgeq commands that can be pasted."""
+"""The remedy of a verdict, as edgeq commands that can be pasted into a POSIX shell."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edgeq.basin.verdict import Verdict
+from edgeq.plan.bits import Bits
 
 _NAMED = 4
+#: What an fnmatch pattern takes for itself.
+_SPECIAL = {"[": "[[]", "*": "[*]", "?": "[?]"}
 
 
-def remedy(verdict: Verdict, command: str, blamed: Sequence[str], safe_bits: dict[str, int | None]) -> tuple[str, ...]:
+def remedy(
+    verdict: Verdict,
+    command: str,
+    bits: Bits,
+    blamed: Sequence[str],
+    safe_bits: Mapping[str, int | None],
+    *,
+    activations_share: float = 0.0,
+) -> tuple[str, ...]:
     """Commands, the most promising first.
 
     Args:
         verdict: what is wrong.
-        command: how the candidate was asked for, e.g. ``edgeq convert m.onnx --data d.npz --bits w4a8``.
+        command: how the candidate was asked for, without its number format: ``edgeq convert m.onnx --data d.npz``.
+        bits: the candidate's number format.
         blamed: the layers to blame, worst first.
         safe_bits: the fewest safe bits of each layer.
+        activations_share: the share of D that quantized activations add.
     """
-    wider = " ".join(f"--bits-for '{name}=w{safe_bits.get(name) or 8}a8'" for name in blamed[:_NAMED])
+    asked = f"{command} --bits {bits}"
+    wider = _wider(asked, command, bits, blamed, safe_bits, activations_share)
     if verdict.name == "inside":
-        return (command,)
+        return (asked,)
     if verdict.name == "broken":
-        return (f"{command.replace('convert', 'inspect', 1).split(' --data')[0]}", f"{command} --bits w8a8 -v")
+        model = " ".join(shlex.quote(word) for word in shlex.split(command)[2:3])
+        return f"edgeq inspect {model}", f"{asked} --observer percentile"
     if verdict.name == "slope":
         first = "statistics" if "statistics" in verdict.cause else "gptq+variance"
-        return (f"{command} --method {first}", f"{command} --method adaround", f"{command} {wider}")
-    if verdict.name == "exit":
-        return (f"{command} --method gptq+variance --recover-budget 2min", f"{command} {wider}")
-    return (f"{command} {wider}", f"{command} --method gptq+variance --recover-budget 10min")
+        return f"{asked} --method {first}", f"{asked} --method auto", wider
+    trained = f"{asked} --method auto --recover-budget {'2min' if verdict.name == 'exit' else '10min'}"
+    return (trained, wider) if verdict.name == "exit" else (wider, trained)
+
+
+def _wider(
+    asked: str,
+    command: str,
+    bits: Bits,
+    blamed: Sequence[str],
+    safe_bits: Mapping[str, int | None],
+    activations_share: float,
+) -> str:
+    """The command with more bits where they are missing: for the activations, or for the layers to blame."""
+    if bits.activations is not None and bits.activations < 8 and activations_share > 0.5:
+        return f"{command} --bits {replace(bits, activations=8)}"
+    few = [
+        f"--bits-for {shlex.quote(f'{_glob(name)}={replace(bits, weights=safe_bits.get(name) or 8)}')}"
+        for name in blamed[:_NAMED]
+    ]
+    return " ".join([asked, *few])
+
+
+def _glob(name: str) -> str:
+    return "".join(_SPECIAL.get(letter, letter) for letter in name)

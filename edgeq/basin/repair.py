@@ -18,10 +18,13 @@ import torch
 from torch import fx
 
 from edgeq.basin.landscape import Batches, Inputs, Landscape, Layer
+from edgeq.basin.lockstep import in_step, samples, taken
 from edgeq.basin.simulated import SimulatedModel
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.plan import Unit
 
+#: Mean and standard deviation of every channel.
+Statistics = tuple[torch.Tensor, torch.Tensor]
 GAIN = (0.5, 3.0)
 #: Below this part of the layer's mean deviation a channel is dead and keeps its gain.
 _DEAD = 1e-3
@@ -42,46 +45,43 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
     Args:
         model: the module behind the landscape.
         landscape: the candidate.
-        batches: unlabelled samples; 256 or more images. They are used in one piece, so only as many are taken as keep
-            the largest activation under 128 MiB.
+        batches: unlabelled samples; 256 or more images. Only as many are taken as keep the largest activation under
+            128 MiB.
     """
     model.stand(landscape.origin, 0.0)
-    inputs = join(batches, _affordable(model.module, batches[0]))
+    few = taken(batches, _affordable(model.module, batches[0]))
     anchors = _anchors(model, landscape)
-    float_pass, repair_pass = _FloatPass(model.module, anchors), _RepairPass(model.module, anchors)
+    wanted: dict[fx.Node, Statistics] = {}
+    corrections: dict[fx.Node, _Correction] = {}
+
+    def watch(node: fx.Node, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        wanted[node] = anchors[node].statistics(outputs)
+        return outputs
+
+    def correct(node: fx.Node, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        anchor = anchors[node]
+        corrections[node] = fix = _correction(anchor, wanted[node], anchor.statistics(outputs))
+        return [z * anchor.spread(fix.gain, z) + anchor.spread(fix.shift, z) for z in outputs]
+
     with torch.no_grad():
         model.stand(landscape.origin, 0.0)
-        float_pass.run(*inputs)
-        repair_pass.wanted = float_pass.found
+        in_step(model.module, few, dict.fromkeys(anchors, watch))
         model.stand(landscape.deployed, 1.0 if landscape.activations else 0.0)
-        repair_pass.run(*inputs)
-    return _apply(model, landscape, {a.layer.name: (a, repair_pass.corrections[n]) for n, a in anchors.items()})
-
-
-def join(batches: Batches, most: int) -> Inputs:
-    """The first batches as one, so many that they hold at most that many samples (at least one batch is used).
-
-    A number that belongs to all samples stays as it is; whole inputs, of which a batch holds one, are not joined.
-    """
-    kept = list(batches[: max(1, most // max(_count(batches[0]), 1))])
-    return tuple(
-        torch.cat([batch[i] for batch in kept]) if kept[0][i].ndim else kept[0][i] for i in range(len(kept[0]))
-    )
-
-
-def _count(inputs: Inputs) -> int:
-    return max((len(tensor) for tensor in inputs if tensor.ndim), default=1)
+        in_step(model.module, few, dict.fromkeys(anchors, correct))
+    return _apply(model, landscape, {a.layer.name: (a, corrections[n]) for n, a in anchors.items()})
 
 
 def _affordable(module: fx.GraphModule, inputs: Inputs) -> int:
     """How many samples keep the largest activation under the limit, measured on one."""
-    one = tuple(tensor[:1] if tensor.ndim and len(tensor) == _count(inputs) else tensor for tensor in inputs)
+    count = samples(inputs)
+    one = tuple(tensor[:1] if tensor.ndim and len(tensor) == count else tensor for tensor in inputs)
     watch = _Largest(module)
-    try:
-        with torch.no_grad():
+    with torch.no_grad():
+        try:
             watch.run(*one)
-    except RuntimeError:
-        return _count(inputs)  # a model of fixed batch size takes its batches as they are
+        except RuntimeError:  # a fixed batch size, or whole inputs: they are taken as they are
+            watch.run(*inputs)
+            watch.bytes //= count
     return max(_FEWEST, _MEMORY // max(watch.bytes, 1))
 
 
@@ -108,9 +108,9 @@ class _Anchor:
     def channel_axis(self) -> int:
         return 1 if self.unit.op == "Conv" else -1
 
-    def statistics(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of every channel, (channels,) each."""
-        rows = output.movedim(self.channel_axis, 0).flatten(1)
+    def statistics(self, outputs: list[torch.Tensor]) -> Statistics:
+        """Mean and standard deviation of every channel over all batches, (channels,) each."""
+        rows = torch.cat([output.movedim(self.channel_axis, 0).flatten(1) for output in outputs], 1)
         return rows.mean(1), rows.std(1)
 
     def spread(self, per_channel: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -136,42 +136,7 @@ def _anchors(model: SimulatedModel, landscape: Landscape) -> dict[fx.Node, _Anch
     return {node: by_node[name] for name, node in found.items()}
 
 
-class _FloatPass(fx.Interpreter):
-    """Takes the float model's statistics."""
-
-    def __init__(self, module: fx.GraphModule, anchors: dict[fx.Node, _Anchor]) -> None:
-        super().__init__(module)
-        self.anchors = anchors
-        self.found: dict[fx.Node, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if n in self.anchors:
-            self.found[n] = self.anchors[n].statistics(result)
-        return result
-
-
-class _RepairPass(fx.Interpreter):
-    """Runs the candidate and corrects each layer's output before the next layer reads it."""
-
-    def __init__(self, module: fx.GraphModule, anchors: dict[fx.Node, _Anchor]) -> None:
-        super().__init__(module)
-        self.anchors = anchors
-        self.wanted: dict[fx.Node, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.corrections: dict[fx.Node, _Correction] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if n not in self.anchors:
-            return result
-        anchor = self.anchors[n]
-        self.corrections[n] = fix = _correction(anchor, self.wanted[n], anchor.statistics(result))
-        return result * anchor.spread(fix.gain, result) + anchor.spread(fix.shift, result)
-
-
-def _correction(
-    anchor: _Anchor, wanted: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor]
-) -> _Correction:
+def _correction(anchor: _Anchor, wanted: Statistics, found: Statistics) -> _Correction:
     mean, deviation = found
     if anchor.layer.step.numel() == 1:
         ratio = (wanted[1].square().mean() / deviation.square().mean().clamp_min(1e-20)).sqrt().expand_as(mean)

@@ -11,8 +11,8 @@ from edgeq.basin.reading import Reading
 def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
     """Plain data; numbers that are infinite or not defined are null.
 
-    Scripts may rely on ``verdict``, ``D``, ``A``, ``K``, ``R``, ``I``, ``p``, ``t_star``, ``repaired``, ``layers``
-    (name, blame, half_width, safe_bits) and ``remedy``.
+    Scripts may rely on ``verdict``, ``D``, ``A``, ``E``, ``K``, ``R``, ``I``, ``p``, ``t_star``, ``repaired``,
+    ``layers`` (name, blame, half_width, safe_bits) and ``remedy``.
     """
     trial = diagnosis.probe
     found = {
@@ -36,7 +36,7 @@ def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
             for layer in diagnosis.layers
         ],
         "dither": list(diagnosis.dither),
-        "rounded": diagnosis.rounded,
+        "rounded": None if diagnosis.rounded is None else diagnosis.rounded.D,
         "probe": None
         if trial is None
         else {
@@ -64,6 +64,8 @@ def _reading(reading: Reading) -> dict[str, Any]:
         "D_interval": [reading.D.low, reading.D.high],
         "A": None if agreement is None else agreement.changed,
         "A_upper": None if agreement is None else agreement.upper,
+        "E": None if reading.E is None else reading.E.value,
+        "E_upper": None if reading.E is None else reading.E.upper,
         "K": reading.K,
         "R": reading.R.estimate,
         "R_interval": [reading.R.low, reading.R.high],

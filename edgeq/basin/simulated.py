@@ -106,7 +106,8 @@ class SimulatedModel:
 
     def landscape(self) -> Landscape:
         """The landscape of graph and plan."""
-        return Landscape(self.layers, self.origin, self.deployed, self, bool(self.plan.activations))
+        bits = min((grid.bits for grid in self.plan.activations.values()), default=None)
+        return Landscape(self.layers, self.origin, self.deployed, self, bits)
 
     def _take_weights(self, simulation: Simulation) -> None:
         names = {id(quantizer): name for name, quantizer in simulation.weights.items()}

@@ -1,19 +1,21 @@
 """The verdict: inside, slope, exit, far or broken, each with its evidence.
 
 Rules, in order. *Repaired* is the candidate after its layers' output statistics were re-estimated, where that helps.
-1. broken: an output is not finite, or 8-bit weights (and activations) are at chance level: a fault of the
+1. broken: an output is not finite, or weights and activations of 8 bits are at chance level: a fault of the
    implementation or of the calibration, never a matter of basins.
-2. inside: the candidate as given changes too few decisions to lose more than is tolerated, or is too low to.
+2. inside: the candidate as given changes too few decisions to lose more than is tolerated, or is low enough and its
+   changed decisions cost too little (E).
 3. slope: high, but rounding cures it: the repaired candidate is inside (a statistics shift), or a trial of better
    rounding on the same grid ends low enough. Where no trial is made: no wall was met on the way.
-4. exit: rounding does not reach the basin, and a few STE steps do, or have come a good part of the way down a wall. On
-   a slope without a wall a good part of the way is not enough: what curves like a bowl from far outside stays there.
+4. exit: rounding does not reach the basin, and from the lowest state so far training does: the gradient there points
+   inward, and a few steps end low enough.
 5. far: neither comes back: more bits or a finer grid where the blame lies.
 
 Why trials and not the path alone: a wall (the steepest local exponent, R) tells how the float model's curvature
 misjudges the candidate, and that is what blinds rounding methods built on it. A layer-by-layer method that feeds the
 error of earlier layers into the next one's target measures the quantized model itself, and was seen to return from
 behind the wall. What a remedy will bring is therefore tried, in small and on held-out samples, wherever it can be.
+Low enough is either absolute or a share of how high the candidate stood: who lost 80 points is glad of 75.
 
 The thresholds are fitted on the fitting models of ``benchmarks/diagnostic`` and judged on its held-out ones; the
 numbers and what they reach are in ``docs/diagnostic.md``.
@@ -39,30 +41,32 @@ class Thresholds:
         tau: the altitude that bounds the basin in pictures, widths and t*, nats a decision.
         tau_values: the same for outputs that are not classes, relative squared error.
         inside: the altitude under which a candidate is inside whatever A's bound says.
-        inside_changed: A under which a candidate of that altitude is inside.
+        inside_changed: A under which a candidate of that altitude is inside,
+        inside_lost: if besides E is under this.
+        values: the relative squared error under which outputs that are no classes are inside, or cured by a trial.
         bowl_ratio: R above which the weights have left the quadratic region.
         wall: the steepest local exponent above which a wall was met.
         chance: share of a uniform guess's altitude above which the outputs say nothing.
         rounded: the altitude under which a trial of better rounding has cured the candidate,
         rounded_share: or the share of the candidate's altitude (at most a uniform guess's).
         trained: the altitude under which the probe of training has shown the way back,
-        fall: or the share of the altitude that the probe must take away where a wall was met,
-        lost: if the altitude is not beyond so many times that of a uniform guess.
+        trained_share: or the share of the candidate's altitude (at most a uniform guess's).
     """
 
     tolerated: float = 0.01
     tau: float = 0.05
     tau_values: float = 0.05
-    inside: float = 0.01
-    inside_changed: float = 0.08
-    bowl_ratio: float = 1.2
-    wall: float = 2.9
-    chance: float = 0.7
-    rounded: float = 0.07
-    rounded_share: float = 0.0
-    trained: float = 0.05
-    fall: float = 0.3
-    lost: float = 1.2
+    inside: float = 0.01997
+    inside_changed: float = 0.02
+    inside_lost: float = 0.006
+    values: float = 0.00879
+    bowl_ratio: float = 3.0
+    wall: float = 3.2
+    chance: float = 0.35
+    rounded: float = 0.035
+    rounded_share: float = 0.08
+    trained: float = 0.035
+    trained_share: float = 0.25
 
     def tau_of(self, task: Task) -> float:
         """The altitude that bounds the basin for a task."""
@@ -77,6 +81,8 @@ class Facts:
         D: altitude.
         A: share of changed decisions, None where there are none.
         A_upper: its upper bound.
+        E: what they cost by the float model's own probabilities, None where there are none.
+        E_upper: its upper bound.
         R: D over what the curvature predicts.
         steepest: the largest local exponent up to the deployed point.
         inward: I, None if it was not taken.
@@ -92,6 +98,8 @@ class Facts:
     inward: float | None
     chance: float
     activations_share: float = 0.0
+    E: float | None = None
+    E_upper: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +109,13 @@ class Trials:
     Attributes:
         rounded: after better rounding on the same grid.
         trained: the best after a few STE steps.
+        start: the state from which those steps were tried, the lowest of all; None for the better of the candidate as
+            given and repaired.
     """
 
     rounded: float | None = None
     trained: float | None = None
+    start: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +137,12 @@ def is_inside(facts: Facts, task: Task, thresholds: Thresholds) -> bool:
     """Whether the candidate can be shipped as it is."""
     if not np.isfinite(facts.D):
         return False
-    if facts.A is None or facts.A_upper is None:
-        return thresholds.tau_values >= facts.D
+    if task == "values" or facts.A is None or facts.A_upper is None:
+        return thresholds.values >= facts.D
     if facts.A_upper <= thresholds.tolerated:
         return True
-    return thresholds.inside >= facts.D and thresholds.inside_changed >= facts.A
+    lost = 0.0 if facts.E is None else facts.E
+    return thresholds.inside >= facts.D and thresholds.inside_changed >= facts.A and thresholds.inside_lost >= lost
 
 
 def met_wall(facts: Facts, thresholds: Thresholds) -> bool:
@@ -144,19 +156,24 @@ def has_saturated(facts: Facts, thresholds: Thresholds) -> bool:
     return thresholds.chance * facts.chance < facts.D
 
 
-def rounding_cures(raw: Facts, trials: Trials, thresholds: Thresholds) -> bool:
+def rounding_cures(raw: Facts, trials: Trials, task: Task, thresholds: Thresholds) -> bool:
     """Whether the trial of better rounding came low enough."""
-    height = min(raw.D, raw.chance)  # above a uniform guess, more altitude is no more loss
-    limit = max(thresholds.rounded, thresholds.rounded_share * height)
+    lowest = thresholds.values if task == "values" else thresholds.rounded
+    limit = max(lowest, thresholds.rounded_share * _height(raw))
     return trials.rounded is not None and trials.rounded <= limit
 
 
-def training_cures(best: Facts, trials: Trials, thresholds: Thresholds) -> bool:
-    """Whether the probe says that a short QAT from the (repaired) candidate will recover it."""
-    if trials.trained is None or best.inward is None or best.inward <= 0:
+def training_cures(raw: Facts, start: Facts, trials: Trials, task: Task, thresholds: Thresholds) -> bool:
+    """Whether the probe says that a short QAT from its start will recover the candidate."""
+    if trials.trained is None or start.inward is None or start.inward <= 0:
         return False
-    falls = trials.trained <= (1 - thresholds.fall) * best.D and thresholds.lost * best.chance >= best.D
-    return trials.trained <= thresholds.trained or (falls and met_wall(best, thresholds))
+    lowest = thresholds.values if task == "values" else thresholds.trained
+    return trials.trained <= max(lowest, thresholds.trained_share * _height(raw))
+
+
+def _height(raw: Facts) -> float:
+    """The candidate's altitude; above a uniform guess, more altitude is no more loss."""
+    return min(raw.D, raw.chance)
 
 
 def is_broken(facts: Facts, least_bits: int) -> bool:
@@ -188,14 +205,14 @@ def decide(
     wall = met_wall(best, thresholds) or has_saturated(best, thresholds)
     behind = "behind a wall of the basin, yet" if wall else "high, but within the quadratic region:"
     if trials.rounded is not None:
-        if rounding_cures(raw, trials, thresholds):
+        if rounding_cures(raw, trials, task, thresholds):
             return Verdict("slope", f"{behind} better rounding on the same grid comes back")
     elif not wall:
         cause = f"{behind} better rounding helps"
         if best.activations_share > 0.5:
             cause = "the activations' grids: better ranges, equalization or more activation bits help"
         return Verdict("slope", cause)
-    if training_cures(best, trials, thresholds):
+    if training_cures(raw, trials.start or best, trials, task, thresholds):
         cause = "the grid put the weights out of the basin; rounding does not find the way back, training does"
         return Verdict("exit", cause)
     return Verdict("far", "far outside of the basin: a short training does not find the way back")

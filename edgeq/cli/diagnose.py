@@ -1,12 +1,13 @@
 """``edgeq diagnose``: why a quantized model got worse, who is to blame, and what will cure it; see ``edgeq.basin``."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeq.cli.convert import _numbers, _pair, _shape, output_options
+from edgeq.cli.convert import _number, _numbers, _pair, _shape, _type, output_options
 from edgeq.errors import ExitCode, UsageError
 
 
@@ -26,8 +27,9 @@ from edgeq.errors import ExitCode, UsageError
 @click.option("--trial/--no-trial", default=True, show_default=True, help="Try better rounding where it may help.")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Write the pictures (SVG) into this folder.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict (.pt or .safetensors) for a factory.")
-@click.option("--input-shape", multiple=True, metavar="N,C,H,W", help="Example input of a factory.")
+@click.option("--input-shape", multiple=True, metavar="N,C,H,W[:TYPE]", help="Example input of a factory.")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=N,C,H,W", help="Fix an input's unknown dimensions.")
+@click.option("--fix", multiple=True, metavar="INPUT=NUMBER", help="Make an input a constant (a sampling rate).")
 @click.option("--resize", type=int, help="Images: shorter side in pixels.")
 @click.option("--crop", type=int, help="Images: central square in pixels.")
 @click.option("--mean", help="Images: mean by channel.")
@@ -67,6 +69,7 @@ def _say(silent: bool) -> Any:
 def _options(model: str, given: dict[str, Any]) -> Any:
     from edgeq.calibration.preprocessing import Preprocessing
     from edgeq.cli.diagnosis import Request
+    from edgeq.pipeline.options import Options as Source
     from edgeq.plan.bits import FLOAT, Bits
 
     if given["samples"] is not None and given["samples"] < 8:
@@ -80,22 +83,45 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         "layout": given["layout"],
     }
     chosen = {key: value for key, value in images.items() if value is not None}
-    return Request(
+    source = Source(
         model=model,
         data=given["data"],
-        candidate=given["candidate"],
+        output=Path(),
+        weights=given["weights"],
+        input_shapes=tuple(_shape(text.partition(":")[0]) for text in given["input_shape"]),
+        input_types=tuple(_type(text) for text in given["input_shape"]),
+        shapes={key: _shape(value) for key, value in (_pair(text, "--shape") for text in given["shapes"])},
+        constants={key: _number(value) for key, value in (_pair(text, "--fix") for text in given["fix"])},
+        preprocessing=Preprocessing.from_options(**chosen) if chosen else None,
         bits=Bits.parse(given["bits"]),
         overrides=(*overrides, *((glob, FLOAT) for glob in given["floats"])),
+        seed=given["seed"],
+    )
+    return Request(
+        source=source,
+        command=_convert(model, given),
+        candidate=given["candidate"],
         per_channel=not given["per_tensor"],
         task=given["task"],
         samples=given["samples"],
         tolerated=given["tolerated"],
         trial=given["trial"],
         pictures=given["pictures"],
-        weights=given["weights"],
-        input_shapes=tuple(_shape(text) for text in given["input_shape"]),
-        shapes={key: _shape(value) for key, value in (_pair(text, "--shape") for text in given["shapes"])},
-        preprocessing=Preprocessing.from_options(**chosen) if chosen else None,
         batch=given["batch"],
-        seed=given["seed"],
     )
+
+
+#: Flags that ``edgeq convert`` shares with this command, beside the number format.
+_SHARED = ("weights", "input_shape", "shapes", "fix", "resize", "crop", "mean", "std", "layout", "bits_for", "floats")
+_FLAGS = {"shapes": "--shape", "floats": "--float"}
+
+
+def _convert(model: str, given: dict[str, Any]) -> str:
+    """The command that converts the same model with the same samples, without its number format."""
+    words = ["edgeq", "convert", model, "--data", given["data"]]
+    for key in _SHARED:
+        values = given[key] if isinstance(given[key], tuple) else (given[key],)
+        for value in values:
+            if value is not None:
+                words += [_FLAGS.get(key, f"--{key.replace('_', '-')}"), str(value)]
+    return shlex.join(words)

@@ -1,28 +1,37 @@
-"""The basin-exit diagnostic as a stage: on the probe samples, with the repair and the training probe."""
+"""The basin-exit diagnostic: of a candidate made here or read from a file, as a stage or for ``edgeq diagnose``."""
 
 import json
+import shlex
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-from edgeq.basin.diagnose import Diagnosis, diagnose
-from edgeq.basin.diagnose import Options as BasinOptions
+from edgeq.basin.cost import Cost
+from edgeq.basin.cost import Options as BasinOptions
+from edgeq.basin.diagnose import Diagnosis, Progress, Repair, Rounding, diagnose
 from edgeq.basin.divergence import refer
-from edgeq.basin.landscape import Point
+from edgeq.basin.foreign import read_foreign
+from edgeq.basin.landscape import Batches, Landscape, Point
+from edgeq.basin.lockstep import taken
 from edgeq.basin.pictures import draw
 from edgeq.basin.remedy import remedy
 from edgeq.basin.repair import repair
 from edgeq.basin.report import to_json
-from edgeq.basin.simulated import landscape_of
-from edgeq.basin.valley import take_slice
+from edgeq.basin.simulated import SimulatedModel, landscape_of
+from edgeq.basin.valley import Slice, take_slice
 from edgeq.basin.verdict import Thresholds
 from edgeq.calibration.methods import method
 from edgeq.calibration.sequential import sequential
+from edgeq.graph.graph import Graph
 from edgeq.graph.macs import macs
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
+from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan
 from edgeq.plan.store import digest
 from edgeq.progress import Reporter
@@ -30,9 +39,10 @@ from edgeq.release.release import Picture
 from edgeq.run_folder import RunFolder
 
 _BATCH = 64
-_TRIAL_BATCHES = 2
+#: The trial of better rounding, and the samples that it takes.
+_TRIAL, _TRIAL_SAMPLES = "gptq+variance", 128
 _PICTURE_SAMPLES = 32
-#: Multiply-accumulates of a model whose valley is drawn.
+#: Multiply-accumulates of a model whose valley is drawn in a report without being asked for.
 _LARGEST_VALLEY = 100_000_000
 _WORDS = {
     "path": ("The path out of the basin", "Loss along the straight path from the float to the quantized weights."),
@@ -44,6 +54,123 @@ _WORDS = {
     "widths": ("Grid against basin", "Each layer's grid step against the width of its basin."),
 }
 _TRAINING_SAMPLES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A float model and a quantized candidate of it, ready to be diagnosed.
+
+    Attributes:
+        landscape: the two and what lies between.
+        repair: re-estimates its statistics.
+        rounding: the trial of better rounding; None for files of other tools, whose grids are not ours to choose.
+        unmatched: layers that a file does not quantize, or not under a name that was found.
+        rescaled: layers whose weights a tool had rescaled across layers; they are taken in the float model's units.
+    """
+
+    landscape: Landscape
+    repair: Repair
+    rounding: Rounding | None
+    unmatched: tuple[str, ...] = ()
+    rescaled: tuple[str, ...] = ()
+
+
+def candidate_of_plan(graph: Graph, plan: Plan, training: Batches, *, whole: bool = False) -> Candidate:
+    """A plan of ours.
+
+    Args:
+        graph: the float model.
+        plan: the candidate.
+        training: unlabelled samples for the repair and the trial of rounding.
+        whole: each batch is one sample, a whole input of the model.
+    """
+    landscape, model = landscape_of(graph, plan)
+
+    def rounding() -> tuple[Landscape, ...]:
+        trial = method(_TRIAL)
+        assert trial.rounding is not None
+        few = taken(training, _TRIAL_SAMPLES)
+        better = sequential(
+            graph, plan.skeleton, plan.activations, few, trial.rounding, method=_TRIAL,
+            match_variance=trial.match_variance,
+        )  # fmt: skip
+        rounded, behind = landscape_of(graph, better)
+        return _counted(rounded, whole), _repairer(behind, training)(_counted(rounded, whole))
+
+    return Candidate(_counted(landscape, whole), _repairer(model, training), rounding)
+
+
+def candidate_of_file(graph: Graph, quantized: Graph, training: Batches, *, whole: bool = False) -> Candidate:
+    """A quantized file of any tool; see :func:`edgeq.basin.foreign.read_foreign` for what is refused."""
+    found = read_foreign(graph, quantized)
+    return Candidate(
+        _counted(found.landscape, whole), _repairer(found.model, training), None, found.unmatched, found.rescaled
+    )
+
+
+def _counted(landscape: Landscape, whole: bool) -> Landscape:
+    return landscape.one_by_one() if whole else landscape
+
+
+def _repairer(model: SimulatedModel, training: Batches) -> Repair:
+    return lambda candidate: repair(model, candidate, training)
+
+
+def examine(
+    candidate: Candidate,
+    probe: Batches,
+    training: Batches,
+    command: str,
+    bits: Bits,
+    options: BasinOptions,
+    *,
+    labels: npt.NDArray[np.integer[Any]] | None = None,
+    announce: Callable[[Cost], None] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Diagnosis, tuple[str, ...]]:
+    """The diagnosis of a candidate, and its remedies as commands.
+
+    Args:
+        candidate: what to diagnose.
+        probe: unlabelled samples to judge on.
+        training: others, for the repair and the trials.
+        command: how the model is converted, without a number format.
+        bits: the candidate's number format.
+        options: of the diagnosis.
+        labels: of the probe samples, only reported.
+        announce: told the cost before it is spent.
+        progress: told what is being done.
+    """
+    found = diagnose(
+        candidate.landscape,
+        probe,
+        training=training,
+        labels=labels,
+        repair=candidate.repair,
+        rounding=candidate.rounding,
+        options=options,
+        announce=announce,
+        progress=progress,
+    )
+    blamed = [layer.name for layer in found.layers]
+    safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
+    share = found.raw.activations_share
+    return found, remedy(found.verdict, command, bits, blamed, safe, activations_share=share)
+
+
+def slice_of(found: Diagnosis, samples: Batches) -> Slice:
+    """The valley through what the trials reached.
+
+    Args:
+        found: the diagnosis.
+        samples: a few dozen; some hundred forward passes are run over them.
+    """
+    others: dict[str, Point] = {}
+    if found.probe is not None:
+        others[f"{found.probe.steps[-1]} steps of training"] = found.probe.point
+    if found.rounded is not None:
+        others["better rounding"] = found.rounded.landscape.deployed
+    return take_slice(found.landscape, refer(found.landscape, samples, found.task), others)
 
 
 def diagnose_plan(
@@ -58,32 +185,30 @@ def diagnose_plan(
         sets: its probe is judged on, its calibration samples are repaired and trained on.
         folder: of the run.
         reporter: told of the progress.
-        command: what the remedies add to.
+        command: the run's own, which the remedies change.
     """
     assert sets.probe is not None
-    probe = sets.probe
+    probe, whole = sets.probe, sets.probe.whole
 
     def compute() -> bytes:
-        landscape, simulated = landscape_of(model.graph, plan)
         thresholds = Thresholds(tolerated=options.budgets.accuracy_drop or 0.01)
         size = sum(macs(model.graph, model.shapes).values())
         chosen, count = BasinOptions.for_size(size, None, thresholds, options.seed)
         training = model.batches(sets.calibration.take(min(2 * count, _TRAINING_SAMPLES), options.seed), _BATCH)
-        found = diagnose(
-            landscape,
+        found, remedies = examine(
+            candidate_of_plan(model.graph, plan, training, whole=whole),
             model.batches(probe.take(count, options.seed), _BATCH),
-            training=training,
-            repair=lambda candidate: repair(simulated, candidate, training),
-            rounding=lambda: landscape_of(model.graph, _better_rounded(model, plan, training))[0],
-            options=chosen,
+            training,
+            without_bits(command),
+            options.bits,
+            chosen,
             progress=lambda what, done, total: reporter.advance(int(done), int(total)),
         )
-        blamed = [layer.name for layer in found.layers]
-        safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
-        content = to_json(found, remedy(found.verdict, command, blamed, safe))
+        content = to_json(found, remedies)
         # Time is not a result: the same inputs give the same report.
         few = model.batches(probe.take(_PICTURE_SAMPLES, options.seed), _PICTURE_SAMPLES)
-        content["pictures"] = _pictures(found, few, valley=size <= _LARGEST_VALLEY)
+        shown = size <= _LARGEST_VALLEY and (found.probe is not None or found.rounded is not None)
+        content["pictures"] = _pictures(found, slice_of(found, few) if shown else None)
         content["cost"].pop("seconds", None)
         content["cost"].pop("promised_seconds", None)
         return json.dumps(content, sort_keys=True).encode()
@@ -99,33 +224,17 @@ def diagnose_plan(
     return content, tuple(Picture(**picture) for picture in content.pop("pictures"))
 
 
-def _pictures(found: Diagnosis, samples: list[tuple[torch.Tensor, ...]], *, valley: bool) -> list[dict[str, str]]:
+def without_bits(command: str) -> str:
+    """A command without its ``--bits``."""
+    words: Sequence[str] = shlex.split(command)
+    kept = [w for i, w in enumerate(words) if w != "--bits" and (i == 0 or words[i - 1] != "--bits")]
+    return shlex.join(kept)
+
+
+def _pictures(found: Diagnosis, valley: Slice | None) -> list[dict[str, str]]:
     """The SVG texts with their words; the valley only where its hundreds of passes are cheap."""
-    others: dict[str, Point] = {}
-    if found.probe is not None:
-        others[f"{found.probe.steps[-1]} steps of training"] = found.probe.point
-    if found.rounded_point is not None:
-        others["better rounding"] = found.rounded_point
-    slice_ = None
-    if valley and others:
-        slice_ = take_slice(found.landscape, refer(found.landscape, samples, found.task), others)
     with tempfile.TemporaryDirectory() as folder:
-        paths = draw(found, Path(folder), slice_)
+        paths = draw(found, Path(folder), valley)
         return [
             {"title": _WORDS[p.stem][0], "alt": _WORDS[p.stem][1], "svg": p.read_text(encoding="utf-8")} for p in paths
         ]
-
-
-def _better_rounded(model: Model, plan: Plan, samples: list[tuple[torch.Tensor, ...]]) -> Plan:
-    """The trial of better rounding on the plan's own activation grids."""
-    trial = method("gptq+variance")
-    assert trial.rounding is not None
-    return sequential(
-        model.graph,
-        plan.skeleton,
-        plan.activations,
-        samples[:_TRIAL_BATCHES],
-        trial.rounding,
-        method=trial.name,
-        match_variance=trial.match_variance,
-    )

@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgeq.cli import main
 from edgeq.exporters.onnx import export
@@ -67,3 +71,43 @@ def test_bad_input_is_one_line_and_exit_code_2(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert message in said[0]
+
+
+def _recurrent(folder: Path) -> tuple[str, str]:
+    """A cell with its state in and out: y, h' = tanh(x W + h U) V, tanh(x W + h U); two layers' states in one array."""
+    generator = np.random.default_rng(0)
+    sizes = {"W": (4, 8), "U": (8, 8), "V": (8, 3)}
+    weights = {name: generator.normal(0, 0.4, size) for name, size in sizes.items()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["xw"], "from_input"),
+        helper.make_node("MatMul", ["h", "U"], ["hu"], "from_state"),
+        helper.make_node("Add", ["xw", "hu"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["state"]),
+        helper.make_node("MatMul", ["state", "V"], ["y"], "readout"),
+    ]
+    value = partial(helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    graph = helper.make_graph(
+        nodes, "cell", [value("x", shape=[2, 4]), value("h", shape=[2, 8])],
+        [value("y", shape=[2, 3]), value("state", shape=[2, 8])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "cell.onnx")
+    x, h = generator.normal(size=(64, 2, 4)), np.tanh(generator.normal(size=(64, 2, 8)))
+    np.savez(folder / "whole.npz", x=x.astype(np.float32), h=h.astype(np.float32))
+    return str(folder / "cell.onnx"), str(folder / "whole.npz")
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w2"])
+def test_a_recurrent_cell_whose_samples_are_whole_inputs(
+    bits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = _recurrent(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["diagnose", model, "--data", data, "--bits", bits, "--samples", "24", "--json"])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["task"] == "values"
+    assert found["samples"] == 24
+    assert {layer["name"] for layer in found["layers"]} == {"from_input", "from_state", "readout"}
+    assert found["verdict"] == "inside" if bits == "w8a8" else found["D"] > 0.05

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from edgeq.basin.diagnose import Cost, Diagnosis, Options, diagnose
+from edgeq.basin.cost import Cost, Options
+from edgeq.basin.diagnose import Diagnosis, diagnose
 from edgeq.basin.divergence import refer
 from edgeq.basin.pictures import draw
 from edgeq.basin.remedy import remedy
@@ -17,6 +19,7 @@ from edgeq.basin.simulated import landscape_of
 from edgeq.basin.valley import take_slice
 from edgeq.basin.verdict import VERDICTS
 from edgeq.errors import DataError, UsageError
+from edgeq.plan.bits import Bits
 
 from . import demo
 
@@ -92,7 +95,7 @@ def test_json_holds_the_promised_names_and_no_number_that_json_has_not(coarse: D
 
 
 def test_the_words_name_verdict_layers_and_commands(coarse: Diagnosis) -> None:
-    commands = remedy(coarse.verdict, "edgeq convert m.onnx --data d --bits w2a8", [coarse.layers[0].name], {})
+    commands = remedy(coarse.verdict, "edgeq convert m.onnx --data d", Bits.parse("w2a8"), [coarse.layers[0].name], {})
     text = "\n".join(lines(coarse, commands))
     assert text.startswith(coarse.verdict.name.upper())
     assert coarse.layers[0].name in text
@@ -127,6 +130,8 @@ def test_pictures_are_the_same_bytes_twice(coarse: Diagnosis, tmp_path: Path) ->
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes()
         assert b"<svg" in a.read_bytes()[:400]
+        # Well formed, with colors of its own for a dark page.
+        assert "prefers-color-scheme: dark" in "".join(ElementTree.parse(a).getroot().itertext())
 
 
 def test_the_slice_shows_true_altitudes(coarse: Diagnosis) -> None:
@@ -179,16 +184,19 @@ def test_rounding_is_tried_before_it_is_ruled_out(better: str, verdict: str | No
         demo.batches("evaluation", 0, 96),
         training=training,
         repair=lambda candidate: repair(model, candidate, training),
-        rounding=lambda: landscape_of(demo.graph(), demo.plan(better))[0],
+        rounding=lambda: (landscape_of(demo.graph(), demo.plan(better))[0],),
         options=Options(layers=False, steps=4),
     )
     assert found.rounded is not None
-    assert found.rounded_point is not None
     assert any("trial of better rounding" in line for line in found.verdict.evidence)
     if verdict is not None:
         assert found.verdict.name == verdict
-        assert found.rounded < 0.05
+        assert found.rounded.D < 0.05
+        # What rounding cures is not trained for.
+        assert found.probe is None
     else:
-        # The same rounding once more is no better than the candidate after its repair.
+        # The same rounding once more is no better than the candidate; training starts from the lower of both.
         assert found.repaired is not None
-        assert found.rounded == pytest.approx(found.repaired.D.estimate, rel=1e-3)
+        assert pytest.approx(found.raw.D.estimate, rel=1e-3) == found.rounded.D
+        assert found.probe is not None
+        assert found.probe.deployed[0] == pytest.approx(found.repaired.D.estimate, rel=1e-3)

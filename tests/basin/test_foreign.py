@@ -1,5 +1,6 @@
 """Quantized files of any make against their float model: names matched, weights read back exactly, faults refused."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from edgeq.basin.divergence import altitude, refer
+from edgeq.basin.equalization import rescaling
 from edgeq.basin.foreign import read_foreign
 from edgeq.errors import ModelError
 from edgeq.exporters.onnx import export
@@ -110,3 +112,57 @@ def test_a_file_that_is_not_this_models_quantization_is_refused(tmp_path: Path) 
 def test_the_float_model_itself_is_no_candidate() -> None:
     with pytest.raises(ModelError, match="no quantized weight"):
         read_foreign(demo.graph(), demo.graph())
+
+
+def test_weights_rescaled_across_layers_are_brought_back(tmp_path: Path) -> None:
+    """Cross-layer equalization of two consecutive convolutions, then onnxruntime's quantization of the result."""
+    source, path = tmp_path / "float.onnx", tmp_path / "equalized.onnx"
+    source.write_bytes(export(demo.graph(), None))
+    model = onnx.load(source)
+    tensors = {t.name: t for t in model.graph.initializer}
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    following = next(
+        b for a, b in itertools.pairwise(convolutions)
+        if numpy_helper.to_array(tensors[b.input[1]]).shape[1] == numpy_helper.to_array(tensors[a.input[1]]).shape[0]
+    )  # fmt: skip
+    first = convolutions[convolutions.index(following) - 1]
+    before, after = (numpy_helper.to_array(tensors[n.input[1]]) for n in (first, following))
+    factors = np.exp(np.random.default_rng(0).normal(0, 0.8, len(before))).astype(np.float32)
+    changed = {
+        first.input[1]: before * factors[:, None, None, None],
+        first.input[2]: numpy_helper.to_array(tensors[first.input[2]]) * factors,
+        following.input[1]: after / factors[None, :, None, None],
+    }
+    for name, array in changed.items():
+        tensors[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
+    onnx.save(model, path)
+    quantize_static(path, tmp_path / "q.onnx", _Reader(model.graph.input[0].name), per_channel=True)
+    found = read_foreign(demo.graph(), load_model(tmp_path / "q.onnx"))
+    assert found.unmatched == ()
+    assert len(found.rescaled) == 2
+    for layer in found.landscape.layers:
+        q, w0 = found.landscape.deployed[layer.weight], found.landscape.origin[layer.weight]
+        assert float((q - w0).norm() / w0.norm()) < 0.05
+        codes = q / layer.step
+        # Divided weights still lie on their own grid.
+        assert float((codes - codes.round()).abs().max()) < 0.02
+    # What is left of the file's altitude is the activations' share: the weights alone hardly climb.
+    reference = refer(found.landscape, demo.batches("evaluation", 0, 64))
+    weights_alone = altitude(found.landscape, found.landscape.deployed, reference, 0.0)[0].mean()
+    assert float(weights_alone) < 0.02
+
+
+def test_coarse_rounding_is_not_explained_away_as_a_rescaling() -> None:
+    generator = np.random.default_rng(0)
+    weight = generator.normal(size=(16, 8, 3, 3)).astype(np.float32)
+    for levels in (1, 3, 7):
+        scale = np.abs(weight).max((1, 2, 3), keepdims=True) / levels
+        assert rescaling((np.rint(weight / scale) * scale).astype(np.float32), weight) is None
+    # Others of the same shape are not this layer's, however they are scaled.
+    assert rescaling(generator.normal(size=weight.shape).astype(np.float32), weight) is None
+    depthwise = generator.normal(size=(16, 1, 3, 3)).astype(np.float32)
+    assert rescaling(generator.normal(size=depthwise.shape).astype(np.float32), depthwise) is None
+    known = generator.uniform(0.2, 5, 16).astype(np.float32)
+    found = rescaling(depthwise * known[:, None, None, None], depthwise)
+    assert found is not None
+    assert np.allclose(found.factor[:, 0, 0, 0], known, rtol=1e-5)

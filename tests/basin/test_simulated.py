@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from edgeq.basin.divergence import altitude, refer
+from edgeq.basin.lockstep import taken
 from edgeq.basin.probe import codes, latent_point, rounded
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import landscape_of
@@ -104,3 +105,24 @@ def test_bits_wider_than_the_probe_needs_leave_the_float_decisions() -> None:
     assert decisions is not None
     assert reference.divergence.task == "classes"
     assert Bits.parse("w8").weights == landscape.layers[0].bits
+
+
+def test_the_fewest_bits_count_activations_too() -> None:
+    # Chance level with 8-bit weights and 4-bit activations is the grid's doing, not a fault.
+    bits = {text: landscape_of(demo.graph(), demo.plan(text))[0].least_bits for text in ("w8a4", "w8a8", "w3a8", "w8")}
+    assert bits == {"w8a4": 4, "w8a8": 8, "w3a8": 3, "w8": 8}
+
+
+def test_batches_in_step_are_as_one_batch() -> None:
+    landscape, model = landscape_of(demo.graph(), demo.plan("w2a8"))
+    parts = demo.batches("train", 0, 96)
+    joined = [(torch.cat([x for (x,) in parts]),)]
+    a, b = (repair(model, landscape, batches) for batches in (parts, joined))
+    for name, value in a.deployed.items():
+        # Sums in another order.
+        assert torch.allclose(value, b.deployed[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_memory_limit_leaves_batches_out_and_not_the_first() -> None:
+    batches = demo.batches("train", 0, 96)
+    assert [len(taken(batches, most)) for most in (1, 32, 64, 95, 1000)] == [1, 1, 2, 2, 3]

@@ -1,14 +1,21 @@
 """The rules, one by one: each verdict with the facts that lead to it, and with the one fact changed that undoes it."""
 
+import shlex
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import pytest
 
 from edgeq.basin.remedy import remedy
-from edgeq.basin.verdict import VERDICTS, Facts, Thresholds, Trials, Verdict, decide, is_inside, met_wall
+from edgeq.basin.verdict import VERDICTS, Facts, Name, Thresholds, Trials, Verdict, decide, is_inside, met_wall
+from edgeq.calibration.methods import method
+from edgeq.cli.convert import command as convert
+from edgeq.cli.inspect import command as inspect
+from edgeq.plan.bits import Bits
+from edgeq.recovery.stopping import Budget
 
 RULES = Thresholds(inside=0.02, inside_changed=0.05, wall=2.4, bowl_ratio=1.5, chance=0.7, rounded=0.05,
-                   rounded_share=0.02, trained=0.1, fall=0.4, lost=1.7)  # fmt: skip
+                   rounded_share=0.02, trained=0.1, trained_share=0.2)  # fmt: skip
 BOWL = Facts(D=0.3, A=0.1, A_upper=0.13, R=1.0, steepest=2.1, inward=0.6, chance=2.3)
 WALL = replace(BOWL, D=1.2, A=0.3, A_upper=0.35, R=3.0, steepest=3.2)
 GOOD = replace(BOWL, D=0.004, A=0.01, A_upper=0.03)
@@ -63,12 +70,14 @@ def test_exit_where_rounding_fails_and_training_returns() -> None:
     assert _decide(replace(WALL, inward=None), trials=trials).name == "far"
 
 
-def test_part_of_the_way_back_counts_down_a_wall_but_not_in_a_bowl() -> None:
-    half = Trials(rounded=0.5, trained=0.6)
-    assert _decide(WALL, trials=half).name == "exit"
-    assert _decide(replace(WALL, steepest=2.0, R=1.0), trials=half).name == "far"
-    assert _decide(replace(WALL, D=5.0), trials=replace(half, trained=2.0)).name == "far"
-    assert _decide(WALL, trials=replace(half, trained=0.8)).name == "far"
+def test_what_was_lost_says_how_much_of_the_way_back_is_enough() -> None:
+    high, low = replace(WALL, D=2.0), replace(WALL, D=0.6)
+    trials = Trials(rounded=0.5, trained=0.3)
+    assert _decide(high, trials=trials).name == "exit"
+    assert _decide(low, trials=trials).name == "far"
+    # Altitude beyond a uniform guess is no more loss: at most 0.2 x 2.3 is enough.
+    assert _decide(replace(WALL, D=40.0), trials=replace(trials, trained=0.45)).name == "exit"
+    assert _decide(replace(WALL, D=40.0), trials=replace(trials, trained=0.48)).name == "far"
 
 
 def test_more_altitude_than_a_guess_is_no_more_loss() -> None:
@@ -93,11 +102,58 @@ def test_broken_is_a_fault_and_not_a_grid(facts: Facts, bits: int, name: str) ->
     assert _decide(facts, bits=bits).name == name
 
 
+def test_training_is_judged_from_where_it_was_tried() -> None:
+    # Where descent does not lead inward, a low reading is luck.
+    trials = Trials(rounded=0.4, trained=0.08, start=replace(WALL, D=0.4))
+    assert _decide(replace(WALL, inward=-0.1), trials=trials).name == "exit"
+    assert _decide(WALL, trials=replace(trials, start=replace(WALL, inward=-0.1))).name == "far"
+
+
+def test_values_have_thresholds_of_their_own() -> None:
+    rules = replace(RULES, values=0.01)
+    values = replace(BOWL, A=None, A_upper=None, chance=1.0)
+
+    def verdict(trials: Trials, D: float = 0.3) -> str:
+        return decide(replace(values, D=D), None, trials, task="values", least_bits=4, thresholds=rules).name
+
+    assert verdict(NOTHING, D=0.009) == "inside"
+    assert verdict(Trials(rounded=0.009)) == "slope"
+    assert verdict(Trials(rounded=0.02, trained=0.009)) == "exit"
+    assert verdict(Trials(rounded=0.02, trained=0.07)) == "far"
+
+
 @pytest.mark.parametrize("name", VERDICTS)
-def test_every_verdict_has_a_command_to_paste(name: str) -> None:
-    verdict = Verdict(name, "")  # type: ignore[arg-type]
-    commands = remedy(verdict, "edgeq convert m.onnx --data d.npz --bits w3a8", ["conv1"], {"conv1": 5})
-    assert commands
-    assert all(command.startswith("edgeq ") for command in commands)
-    if name in ("slope", "exit", "far"):
-        assert any("--bits-for 'conv1=w5a8'" in command for command in commands)
+@pytest.mark.parametrize("bits", ["w3a8", "w3", "w4a4"])
+def test_every_verdict_has_commands_that_parse(name: Name, bits: str) -> None:
+    """Quoted for a shell, with flags that ``edgeq convert`` knows and values that it takes."""
+    causes = {"slope": "a shift of the layers' output statistics", "broken": "chance level"}
+    blamed, safe = ["conv1", "blocks[0].it's"], {"conv1": 5, "blocks[0].it's": None}
+    asked, verdict = "edgeq convert 'my model.onnx' --data d.npz", Verdict(name, causes.get(name, ""))
+    found = remedy(verdict, asked, Bits.parse(bits), blamed, safe, activations_share=0.9)
+    assert found
+    for line in found:
+        words = shlex.split(line)
+        assert words[0] == "edgeq"
+        assert words[2] == "my model.onnx"
+        command = {"convert": convert, "inspect": inspect}[words[1]]
+        given = command.make_context(words[1], words[2:]).params
+        if words[1] == "convert":
+            Bits.parse(given["bits"])
+            if given["method"] != "auto":
+                method(given["method"])
+            if given["recover_budget"] is not None:
+                Budget.parse(given["recover_budget"])
+            for text in given["bits_for"]:
+                Bits.parse(text.rpartition("=")[2])
+
+
+def test_more_bits_go_where_the_blame_lies() -> None:
+    far = Verdict("far", "")
+    bits = Bits.parse("w3a8")
+    wider = remedy(far, "edgeq convert m.onnx --data d", bits, ["conv1", "b[0]"], {"conv1": 5})[0]
+    globs = [word.rpartition("=")[0] for word in shlex.split(wider) if "=" in word]
+    assert "--bits-for conv1=w5a8" in wider
+    assert [fnmatchcase(name, glob) for name, glob in zip(["conv1", "b[0]"], globs, strict=True)] == [True, True]
+    # Weights of more bits do not cure activations of too few.
+    narrow = remedy(far, "edgeq convert m.onnx --data d", Bits.parse("w4a4"), ["conv1"], {}, activations_share=0.9)[0]
+    assert narrow.endswith("--bits w4a8")
