@@ -118,18 +118,17 @@ def _reads_numbers(node: onnx.NodeProto | None, optimized: onnx.ModelProto) -> b
 
 
 def _find(unit: Unit, optimized: onnx.ModelProto) -> onnx.NodeProto | None:
-    """The optimized node of a unit: by its output's codes, its output, or its weight's codes."""
+    """The optimized node of a unit: by its output's codes, its output, its name, or its weight's codes."""
     outputs = {name for value in unit.outputs for name in (value, f"{value}_codes", f"{value}_real")}
     weights = set() if unit.weight is None else {f"{unit.weight}_codes", unit.weight}
     names = set(unit.nodes)
-    candidates = [
-        node
-        for node in optimized.graph.node
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape")
-        and (outputs & set(node.output) or node.name in names or weights & set(node.input))
-    ]
-    integer = [node for node in candidates if node.op_type in INTEGER_KERNELS]
-    return next(iter(integer or candidates), None)
+    moves = ("QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape")
+    nodes = [node for node in optimized.graph.node if node.op_type not in moves]
+    own = [node for node in nodes if outputs & set(node.output) or node.name in names]
+    integer = [node for node in own if node.op_type in INTEGER_KERNELS]
+    # As it stands in the file; another unit may share the weight, so that comes last.
+    plain = [node for node in own if node.op_type == unit.op]
+    return next(iter(integer or plain or [node for node in nodes if weights & set(node.input)] or own), None)
 
 
 def _compare_constants(plan: Plan, initializers: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ def network(
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
         [numpy_helper.from_array(array, key) for key, array in (constants or weights()).items()],
     )
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(node.domain, 1) for node in extra)]
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(node.domain, 1) for node in extra if node.domain)]
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 

@@ -5,12 +5,15 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper
 
 from edgeq.cli import COMMANDS
 
+from . import models
 from .conftest import Project, Run
 from .test_bad_input import _FACTORY
 
@@ -138,3 +141,15 @@ def test_every_command_explains_itself(edgeq: Run, command: str) -> None:
     result = edgeq(command, "--help")
     assert result.code == 0
     assert result.out.startswith("Usage: edgeq")
+
+
+def test_an_op_that_a_runtime_has_only_in_float_is_said_and_breaks_no_promise(edgeq: Run, project: Project) -> None:
+    upsampled = helper.make_node("ConvTranspose", ["c1", "w2"], ["unknown"], name="up", pads=[1, 1, 1, 1])
+    onnx.save(models.network(extra=[upsampled]), project.model)
+    np.savez(project.evaluation, **models.samples(project.model, 64, seed=2))
+    report = json.loads(edgeq(*project.arguments(), "--json").out)
+    assert report["devices"]["cpu-onnxruntime"]["integer_mac_share"] < 1
+    assert report["devices"]["cpu-litert"]["integer_mac_share"] == 1
+    (delivered,) = [c for c in report["checks"] if c["name"] == "delivered" and c["device"] == "cpu-onnxruntime"]
+    assert delivered["outcome"] == "pass", delivered
+    assert "up (ConvTranspose) at w8a8 runs on cpu-onnxruntime, but no faster than in float" in report["notes"]
