@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from edgeq.cli import COMMANDS
 from edgeq.cli.convert import command as convert
 from edgeq.cli.gate import command as gate
 from edgeq.cli.verify import command as verify
+from edgeq.demo import EVALUATION, MODEL, TRAIN
 
 CI = Path(__file__).parents[2] / "docs" / "ci"
 EXAMPLES = sorted(CI.iterdir())
@@ -40,10 +42,10 @@ def blocks(path: Path) -> list[str]:
     return found
 
 
-def run(folder: Path, script: str, **codes: str) -> int:
+def run(folder: Path, script: str, tool_text: str = STAND_IN, **codes: str) -> int:
     tool = folder / "bin" / "edgeq"
     tool.parent.mkdir(exist_ok=True)
-    tool.write_text(STAND_IN)
+    tool.write_text(tool_text)
     tool.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", **codes}
     return subprocess.run(["sh", "-e", "-c", script], cwd=folder, env=environment, check=False).returncode
@@ -72,6 +74,39 @@ def test_the_last_release_is_the_baseline_once_there_is_one(tmp_path: Path, name
     (tmp_path / "last-release" / "report.json").write_text("{}")
     assert run(tmp_path, script) == 0
     assert "--baseline last-release" in (tmp_path / "calls").read_text()
+
+
+def hooks() -> list[str]:
+    """The commands of the pre-commit example."""
+    (repository,) = yaml.safe_load((CI / "pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in repository["hooks"])
+    return [hook["entry"] for hook in repository["hooks"]]
+
+
+@pytest.mark.parametrize(("judged", "ends"), [("0", [0, 0]), ("1", [0, 1]), ("3", [0, 3])])
+def test_the_hooks_refuse_what_does_not_pass(tmp_path: Path, judged: str, ends: list[int]) -> None:
+    assert [run(tmp_path, entry, GATE=judged) for entry in hooks()] == ends
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])
+def test_the_job_runs_as_it_stands_on_a_real_model_twice(tmp_path: Path, name: str) -> None:
+    real = f'#!/bin/sh\nPYTHONPATH="{CI.parents[1]}" exec "{sys.executable}" -m edgeq "$@"\n'
+    demo = (str(path) for path in (MODEL, TRAIN, EVALUATION))
+    assert run(tmp_path, "edgeq init {} --data {} --eval {}".format(*demo), real) == 0
+    project = tmp_path / "edgeq.toml"
+    project.write_text(project.read_text().replace("# latency_runs = 200", "latency_runs = 0"))
+    jobs = [block for block in blocks(CI / name) if "edgeq" in block and "CI_COMMIT_BRANCH" not in block]
+    for turn in ("first", "with a baseline"):
+        assert [run(tmp_path, script, real) for script in jobs] == [0] * len(jobs), turn
+        assert "<testsuites" in (tmp_path / "junit.xml").read_text()
+        assert ("baseline_drop" in (tmp_path / "summary.md").read_text().replace("\\", "")) == (turn != "first")
+        if turn == "first":
+            (tmp_path / "release").rename(tmp_path / "last-release")
+    assert [run(tmp_path, entry, real) for entry in hooks()] == [0, 0]
+    (tmp_path / "release" / "model.onnx").write_bytes(b"by hand")
+    assert [run(tmp_path, entry, real) for entry in hooks()] == [1, 1]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
