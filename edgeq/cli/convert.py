@@ -91,6 +91,13 @@ def output_options(function: Any) -> Any:
 @click.option(
     "--io", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="I/O of the TFLite."
 )
+@click.option(
+    "--input-layout",
+    type=click.Choice(["auto", "nchw", "nhwc"]),
+    default="auto",
+    show_default=True,
+    help="How the files take images; auto: the TFLite nhwc, the ONNX as the model.",
+)
 @click.option("--max-drop", default=0.01, show_default=True, help="Tolerated drop of the metric (0.01 is one point).")
 @click.option("--latency-runs", default=200, show_default=True, help="Timed pairs on each device; 0 leaves it out.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
@@ -186,6 +193,7 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         diagnose=given["diagnose"],
         metric=given["metric"],
         io=given["io"],
+        input_layout=given["input_layout"],
         latency_runs=given["latency_runs"],
         budgets=Budgets(accuracy_drop=given["max_drop"]),
         seed=given["seed"],

@@ -76,17 +76,21 @@ def file_name(kind: str, activations: str) -> str:
 def _onnx(options: Options, model: Model, plan: Plan, profiles: tuple[Profile, ...]) -> list[File]:
     kinds = {profile.activations for profile in profiles if profile.artifact == "onnx"} or {"uint8"}
     files = []
+    layout: onnx_format.Layout = "NHWC" if options.input_layout == "nhwc" else "NCHW"
+    layouts = onnx_format.image_inputs(model.graph) if layout == "NHWC" else {}
+    float_data = onnx_format.export(model.graph, None, layout=layout) if layouts else model.float_onnx
     for activations in sorted(kinds, reverse=True):
         signedness: onnx_format.Signedness = "int8" if activations == "int8" else "uint8"
-        data = onnx_format.export(model.graph, plan, activations=signedness)
+        data = onnx_format.export(model.graph, plan, activations=signedness, layout=layout)
         audit = onnx_format.audit(data, model.graph, plan, model.shapes)
-        files.append(File(file_name("onnx", activations), "onnx", data, model.float_onnx, audit, {}))
+        files.append(File(file_name("onnx", activations), "onnx", data, float_data, audit, layouts))
     return files
 
 
 def _tflite(options: Options, model: Model, plan: Plan, profiles: tuple[Profile, ...]) -> list[File]:
-    built = tflite_format.build(model.graph, plan, io=options.io)
-    float_data = tflite_format.export(model.graph, None, io="float32")
+    layout: tflite_format.Layout = "NCHW" if options.input_layout == "nchw" else "NHWC"
+    built = tflite_format.build(model.graph, plan, io=options.io, layout=layout)
+    float_data = tflite_format.export(model.graph, None, io="float32", layout=layout)
     audit = tflite_format.audit(built.data, model.graph, plan)
     layouts = {key: tuple(order) for key, order in built.layouts.items() if list(order) != sorted(order)}
     return [File("model.tflite", "tflite", built.data, float_data, audit, layouts, built.notes)]

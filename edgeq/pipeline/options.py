@@ -34,6 +34,8 @@ class Options:
         devices: profiles to validate on, by name or path.
         metric: name of the metric, or None to choose by task.
         io: what the TFLite file takes and gives.
+        input_layout: how the files take images: "nhwc", "nchw", or "auto" (TFLite with the channels last, as its
+            kernels do, ONNX as the model).
         recover_budget: how long recovery may train (``2min``, ``500steps``); None leaves it out.
         diagnose: run the basin-exit diagnostic always, never, or (None) when a check of quality does not pass.
         latency_runs: timed pairs on each device; 0 leaves latency out.
@@ -61,6 +63,7 @@ class Options:
     devices: tuple[str, ...] = ("cpu-onnxruntime", "cpu-litert")
     metric: str | None = None
     io: Literal["float32", "int8"] = "int8"
+    input_layout: Literal["auto", "nchw", "nhwc"] = "auto"
     recover_budget: str | None = None
     diagnose: bool | None = None
     latency_runs: int = 200

@@ -53,6 +53,7 @@ _SINGLE = (
     ("--recover-budget", "recover_budget"),
     ("--metric", "metric"),
     ("--io", "io"),
+    ("--input-layout", "input_layout"),
     ("--latency-runs", "latency_runs"),
 )
 

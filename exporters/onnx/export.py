@@ -15,21 +15,24 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgeq.errors import PlanError
+from edgeq.exporters.onnx.layout import image_inputs, take_channels_last
 from edgeq.graph.graph import Graph, name
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 Signedness = Literal["uint8", "int8"]
+Layout = Literal["NCHW", "NHWC"]
 _INTEGER_16_BIT_OPSET = 21
 
 
-def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8") -> bytes:
+def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8", layout: Layout = "NCHW") -> bytes:
     """The serialized model.
 
     Args:
         graph: the model.
         plan: None writes the float model as cleaned up.
         activations: ``uint8`` (x86 runs it fastest) or ``int8`` (ARM); the same real grid, shifted by 128.
+        layout: of the inputs that are images: as the graph has them, or (``NHWC``) with the channels last.
 
     Raises:
         PlanError: the plan holds a format that ONNX cannot express.
@@ -37,6 +40,8 @@ def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8"
     model = graph.clone().model
     if plan is not None:
         _Writer(Graph(model), plan, activations).write()
+    if layout == "NHWC":
+        take_channels_last(model, image_inputs(graph))
     common.RemoveUnusedNodesPass()(model)
     common.TopologicalSortPass()(model)
     # What lay in a file beside the source model becomes part of this one.
@@ -285,4 +290,4 @@ class _Writer:
         return value
 
 
-__all__ = ["Signedness", "export"]
+__all__ = ["Layout", "Signedness", "export"]

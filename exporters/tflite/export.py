@@ -17,6 +17,7 @@ from edgeq.exporters.tflite.limits import beyond
 from edgeq.exporters.tflite.ops import OPS
 from edgeq.exporters.tflite.values import examine
 from edgeq.graph.graph import Graph, name
+from edgeq.graph.layout import channels_last, has_channels
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.units import group
 
@@ -25,14 +26,6 @@ Layout = Literal["NHWC", "NCHW"]
 
 #: Metadata entry: JSON of {"inputs": {name: permutation of the ONNX axes}, "outputs": {...}}.
 LAYOUT_KEY = "edgeq.layout"
-
-#: Ops whose TFLite kernel reads feature maps channels last.
-_CHANNELS_LAST = frozenset(
-    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample",
-     "DepthToSpace", "SpaceToDepth"}
-)  # fmt: skip
-#: Ops that pass a layout on.
-_TRANSPARENT = frozenset({"Pad", "Slice", "Relu", "Clip", "Identity", "Add", "Sub", "Mul", "Div", "Concat", "Split"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +79,7 @@ def build(
     empty = next((value for unit in units for value in unit.outputs if 0 in e.shape(value)), None)
     if empty is not None:
         raise UnsupportedOpError(f"TFLite export: value {empty!r} has no elements ({e.shape(empty)}); is a size wrong?")
-    inputs = _write_inputs(e, units, io, layout)
+    inputs = _write_inputs(e, io, layout)
     for unit in units:
         reason = beyond(plan, unit) if plan is not None else ""
         if reason:
@@ -124,13 +117,13 @@ def _check(units: tuple[Unit, ...], plan: Plan | None) -> None:
 Presented = dict[str, tuple[int, tuple[int, ...]]]
 
 
-def _write_inputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) -> Presented:
+def _write_inputs(e: Emitter, io: Io, layout: Layout) -> Presented:
     presented: Presented = {}
     for value in e.graph.inputs:
         key = name(value)
         shape = e.shape(key)
-        last = layout == "NHWC" and len(shape) in (3, 4) and _wants_channels_last(key, units)
-        permutation = orders.channels_last(len(shape)) if last else tuple(range(len(shape)))
+        last = layout == "NHWC" and len(shape) in (3, 4) and has_channels(e.graph, key)
+        permutation = channels_last(len(shape)) if last else tuple(range(len(shape)))
         grid = e.plan.activations.get(key) if e.plan is not None and io == "int8" else None
         dtype = code_dtype(grid) if grid is not None else _plain(e.values.dtypes[key])
         stored = tuple(shape[axis] for axis in permutation)
@@ -142,18 +135,6 @@ def _write_inputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) -
 
 def _plain(dtype: str) -> str:
     return "float32" if dtype in ("float64", "float16", "bfloat16") else dtype
-
-
-def _wants_channels_last(value: str, units: tuple[Unit, ...]) -> bool:
-    """Whether the first ops that care about layout, seen from a value, read it channels last."""
-    frontier = {value}
-    for unit in units:
-        if frontier & set(unit.inputs):
-            if unit.op in _CHANNELS_LAST:
-                return True
-            if unit.op in _TRANSPARENT:
-                frontier |= set(unit.outputs)
-    return False
 
 
 def _write_outputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) -> Presented:
@@ -168,7 +149,7 @@ def _write_outputs(e: Emitter, units: tuple[Unit, ...], io: Io, layout: Layout) 
         grid = e.grid(key) if codes else None
         identity = tuple(range(len(shape)))
         found = e.axes(key, grid)
-        last = orders.channels_last(len(shape))
+        last = channels_last(len(shape))
         permutation = last if layout == "NHWC" and len(shape) == 4 and found == last else identity
         tensor = e.read_permuted(key, grid, permutation, f"output {key!r} is presented in the graph's own layout")
         if tensor in taken or not e.writer.computed(tensor):

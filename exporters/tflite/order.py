@@ -9,6 +9,8 @@ so two storages are the same bytes exactly if their orders are equal. A reshape 
 from collections.abc import Iterable, Sequence
 from math import prod
 
+from edgeq.graph.layout import channels_last
+
 Order = tuple[tuple[int, int], ...]
 
 
@@ -121,8 +123,3 @@ def _fit(long_axes: Sequence[int], short_axes: Sequence[int], stored: Sequence[i
             return None
         result.append(pool.pop(0))
     return tuple(result)
-
-
-def channels_last(rank: int) -> tuple[int, ...]:
-    """(0, 2, 3, 1) for rank 4, (0, 2, 1) for rank 3; the identity below."""
-    return tuple(range(rank)) if rank < 3 else (0, *range(2, rank), 1)

@@ -11,6 +11,7 @@ from edgeq.exporters.tflite.ops import fused
 from edgeq.exporters.tflite.ops.weights import Weights, weights_of
 from edgeq.exporters.tflite.ops.windows import Windows, pad, padding, windows_of
 from edgeq.exporters.tflite.schema import S, options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization
 
@@ -25,7 +26,7 @@ def spatial_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 def read_map(e: Emitter, unit: Unit, value: str, grid: Quantization | None) -> int:
     """A feature map as (N, H, W, C)."""
     shape = e.shape(value)
-    order = orders.permuted(shape, orders.channels_last(len(shape)))
+    order = orders.permuted(shape, channels_last(len(shape)))
     return e.read(value, grid, spatial_shape(shape), order, f"{unit.op} {unit.name!r} reads it channels last")
 
 
@@ -46,7 +47,7 @@ def conv(e: Emitter, unit: Unit) -> None:
     groups = int(e.attributes(unit).get("group", 1))
     array = weights.array if weights.array.ndim == 4 else weights.array[:, :, None, :]
     stored_shape = spatial_shape(out_shape)
-    order = orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+    order = orders.permuted(out_shape, channels_last(len(out_shape)))
     keys: dict[str, Any] = {
         "padding": kind,
         "strideH": w.strides[0],
@@ -81,7 +82,7 @@ def conv_transpose(e: Emitter, unit: Unit) -> None:
     n, out_height, out_width, out_channels = spatial_shape(out_shape)
     filters = weights.write(e, kernel.transpose(1, 2, 3, 0), 0)
     option = options("TransposeConv", strideH=strides[0], strideW=strides[1])
-    order = orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+    order = orders.permuted(out_shape, channels_last(len(out_shape)))
     bias = weights.write_bias(e)
     w = Windows((kernel.shape[2], kernel.shape[3]), strides, (1, 1), (0, 0), (0, 0))
     same = _same_begin(w, (height, width), (out_height, out_width))

@@ -12,6 +12,7 @@ from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Array, Emitter
 from edgeq.exporters.tflite.ops.composed import Composer
 from edgeq.exporters.tflite.schema import options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 
 
@@ -84,7 +85,7 @@ def grouped(e: Emitter, unit: Unit) -> None:
     shape = e.shape(value)
     groups = int(e.attributes(unit)["num_groups"])
     view = (shape[0], prod(shape[2:]), groups, shape[1] // groups)
-    order = orders.permuted(shape, orders.channels_last(len(shape)))
+    order = orders.permuted(shape, channels_last(len(shape)))
     source = e.read(value, None, view, order, f"{unit.op} {unit.name!r} reads it channels last")
     c = Composer(e, unit)
     x = _standardized(c, source, (1, 3), float(e.attributes(unit).get("epsilon", 1e-5)))
@@ -141,7 +142,7 @@ def local_response(e: Emitter, unit: Unit) -> None:
     if len(shape) != 4:
         raise e.refuse(unit, "a rank other than 4")
     size, channels = int(attributes["size"]), shape[1]
-    last = orders.channels_last(4)
+    last = channels_last(4)
     source = e.read_permuted(value, None, last, f"LRN {unit.name!r} reads it channels last")
     c = Composer(e, unit)
     distance = np.arange(channels)[None, :] - np.arange(channels)[:, None]

@@ -10,6 +10,7 @@ from edgeq.exporters.tflite.ops.convolution import read_map, spatial_shape
 from edgeq.exporters.tflite.ops.windows import Windows, padding, windows_of
 from edgeq.exporters.tflite.ops.windows import pad as write_pad
 from edgeq.exporters.tflite.schema import S, options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization
 
@@ -71,7 +72,7 @@ def _average_of_real_pixels(e: Emitter, unit: Unit, w: Windows) -> None:
     factor = np.float32(w.kernel[0] * w.kernel[1]) / np.outer(counts[0], counts[1]).astype(np.float32)
     out_shape = e.shape(result)
     target = e.make(
-        result, None, (n, height, width, channels), orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+        result, None, (n, height, width, channels), orders.permuted(out_shape, channels_last(len(out_shape)))
     )
     constant = e.writer.constant("window_over_pixels", factor[None, :, :, None])
     e.writer.operator("MUL", [averaged, constant], [target], options("Mul"))
@@ -116,7 +117,7 @@ def _pad_lowest(e: Emitter, unit: Unit, source: int, w: Windows, grid: Quantizat
 
 def _pool(e: Emitter, unit: Unit, code: str, source: int, w: Windows, kind: int, grid: Quantization | None) -> None:
     out_shape = e.shape(unit.outputs[0])
-    order = orders.permuted(out_shape, orders.channels_last(len(out_shape)))
+    order = orders.permuted(out_shape, channels_last(len(out_shape)))
     target = e.make(unit.outputs[0], grid, spatial_shape(out_shape), order)
     e.writer.operator(code, [source], [target], _option(w, kind))
 

@@ -5,9 +5,9 @@ from math import ceil, floor
 
 import numpy as np
 
-from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Array, Emitter
 from edgeq.exporters.tflite.schema import options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 
 #: ONNX nearest_mode -> rounding of a source coordinate.
@@ -109,7 +109,7 @@ def _tflite_nearest(e: Emitter, unit: Unit, axis: int, align: bool, half: bool) 
 def _write(e: Emitter, unit: Unit, code: str, kind: str, align: bool, half: bool) -> None:
     value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
-    last = orders.channels_last(4)
+    last = channels_last(4)
     source = e.read_permuted(value, grid, last, f"{unit.op} {unit.name!r} reads it channels last")
     target = e.make_permuted(result, grid, last)
     size = e.indices("size", e.shape(result)[2:])

@@ -8,6 +8,7 @@ import numpy as np
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter, Stored
 from edgeq.exporters.tflite.schema import options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 
 
@@ -64,7 +65,7 @@ def depth_to_space(e: Emitter, unit: Unit) -> None:
     value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     block = int(e.attributes(unit)["blocksize"])
-    last = orders.channels_last(4)
+    last = channels_last(4)
     why = f"{unit.op} {unit.name!r} reads it channels last"
     if unit.op == "DepthToSpace" and e.attributes(unit).get("mode", "DCR") == "CRD":
         _depth_to_space_crd(e, unit, block)

@@ -8,6 +8,7 @@ from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter, code_dtype
 from edgeq.exporters.tflite.ops.convolution import read_map, spatial_shape
 from edgeq.exporters.tflite.schema import S, options
+from edgeq.graph.layout import channels_last
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization, per_tensor
 
@@ -76,9 +77,7 @@ def _strided(e: Emitter, unit: Unit, steps: Sequence[int], grid: Quantization | 
     source = read_map(e, unit, value, grid)
     step = (1, steps[2]) if len(steps) == 3 else (steps[2], steps[3])
     out_shape = e.shape(result)
-    target = e.make(
-        result, grid, spatial_shape(out_shape), orders.permuted(out_shape, orders.channels_last(len(out_shape)))
-    )
+    target = e.make(result, grid, spatial_shape(out_shape), orders.permuted(out_shape, channels_last(len(out_shape))))
     keys = {"padding": S.Padding.VALID, "strideH": step[0], "strideW": step[1]}
     if grid is not None and grid.bits > 8:
         e.writer.operator("MAX_POOL_2D", [source], [target], options("Pool2D", filterHeight=1, filterWidth=1, **keys))
