@@ -133,8 +133,15 @@ def _find(unit: Unit, optimized: onnx.ModelProto) -> onnx.NodeProto | None:
 
 def _compare_constants(plan: Plan, initializers: Mapping[str, Any]) -> list[str]:
     problems = []
-    # A MatMul without a bias needs none in the file: the plan's is all zeros.
-    unbiased = {f"{u.name}_bias" for u in plan.units if u.op == "MatMul" and u.bias is None}
+    # A MatMul without a bias needs none in the file, unless a method gave it one.
+    unbiased = {
+        f"{unit.name}_bias"
+        for unit in plan.units
+        if unit.op == "MatMul"
+        and unit.bias is None
+        and unit.name in plan.biases
+        and not plan.biases[unit.name].codes.any()
+    }
     for prefix, constant in [
         *plan.weights.items(),
         *((f"{name}_bias", bias) for name, bias in plan.biases.items()),
