@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EXCLUSIONS = ROOT / "tests" / "graph" / "conformance_exclusions.toml"
 Key = tuple[str, str]
 _OPSET = 21  # the newest that every ONNX Runtime in support knows
+#: Ops that the export writes on codes itself.
+_WRITTEN_ON_CODES = frozenset({"Pad"})
 _TAKES_CODES = quantization.OPS.keys() | microsoft_integer.OPS.keys()
 
 
@@ -131,8 +133,8 @@ def table(passes: Mapping[Key, Counted], onnxruntime_integer: Mapping[str, bool]
         label = f"{domain}::{op}" if domain else op
         integer = op in INTEGER and not domain
         tflite = op in TFLITE_OPS and not domain
-        runtime = _yes(integer and onnxruntime_integer.get(op, False))
-        if runtime == "no" and op in FUSED_ACTIVATIONS and not domain:
+        runtime = _yes(integer and (op in _WRITTEN_ON_CODES or onnxruntime_integer.get(op, False)))
+        if op in FUSED_ACTIVATIONS and not domain:
             runtime = "fused into the op before"
         litert = _yes(integer and tflite)
         fallback = "ONNX, TFLite" if tflite else "ONNX"
