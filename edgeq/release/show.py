@@ -18,6 +18,8 @@ def show(value: float | None, unit: str) -> str:
             return f"{_trim(100 * value, 2)} {'point' if round(abs(100 * value), 2) == 1 else 'points'}"
         case "bytes":
             return _bytes(value)
+        case "ms" if 0 < abs(value) < 0.1:
+            return f"{1000 * value:.3g} µs"
         case "ms":
             return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
         case "ratio":
@@ -35,7 +37,8 @@ def show_interval(low: float | None, high: float | None, unit: str) -> str:
     if low is None or high is None:
         return ""
     first, last = show(low, unit), show(high, unit)
-    return f"{first.split(' ')[0]} to {last}"
+    number, _, shown = first.partition(" ")
+    return f"{number if last.endswith(shown) or unit == 'points' else first} to {last}"
 
 
 def count(number: int) -> str:

@@ -15,6 +15,7 @@ from edgeq.release.gate import gate
 from edgeq.release.junit import junit
 from edgeq.release.outcome import Check, Judgement, Outcome
 from edgeq.release.release import Release
+from edgeq.release.show import show_interval
 from edgeq.release.summary import summary
 
 SCHEMA = xmlschema.XMLSchema10(Path(__file__).parent / "schemas" / "junit.xsd")
@@ -92,6 +93,22 @@ def test_hostile_names_stay_text_in_junit() -> None:
         case = root.find("testsuite/testcase")
         assert case is not None
         assert case.attrib["name"].startswith("]]><script>alert(1)</script>")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "shown"),
+    [
+        (0.05, 0.2, "ms", "50 µs to 0.2 ms"),
+        (0.5, 2.0, "ms", "0.5 to 2 ms"),
+        (9e5, 1.1e6, "bytes", "900 KB to 1.1 MB"),
+        (-0.0011, 0.01, "points", "\N{MINUS SIGN}0.11 to 1 point"),
+        (0.01, 0.02, "points", "1 to 2 points"),
+        (0.9, 1.1, "ratio", "0.90x to 1.10x"),
+        (0.9, 0.91, "metric", "90.00 to 91.00 %"),
+    ],
+)
+def test_an_interval_has_its_unit_once_where_it_is_one(low: float, high: float, unit: str, shown: str) -> None:
+    assert show_interval(low, high, unit) == shown
 
 
 def test_output_holds_no_time_and_no_host(make_release: Callable[..., Release]) -> None:
