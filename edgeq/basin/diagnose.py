@@ -248,7 +248,7 @@ class _Work:
         self._say("blame", len(few) * 2 * POINTS_PER_HALF * GRADIENT)
         shares = blame(landscape, few)
         fewer = self.reference.rebatched(self.options.width_samples).first(self.options.width_samples)
-        found = []
+        found: list[LayerReading] = []
         for layer in sorted(landscape.layers, key=lambda layer: -shares.by_layer[layer.name]):
             basin: Width | None = None
             if len(found) < self.options.width_layers:

@@ -1,6 +1,8 @@
 """``edgeq diagnose`` as a user runs it: one JSON object, pictures, anybody's file, one line for bad input."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -13,6 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgeq.cli import main
+from edgeq.errors import ExitCode
 from edgeq.exporters.onnx import export
 
 from . import demo
@@ -111,3 +114,19 @@ def test_a_recurrent_cell_whose_samples_are_whole_inputs(
     assert found["samples"] == 24
     assert {layer["name"] for layer in found["layers"]} == {"from_input", "from_state", "readout"}
     assert found["verdict"] == "inside" if bits == "w8a8" else found["D"] > 0.05
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_diagnosis_run(tmp_path: Path) -> None:
+    """Each remedy as it is printed, with a shorter budget: a release comes of it, whether it passes the gate or not."""
+    found = json.loads(_run(MODEL, "--data", DATA, "--bits", "w2a8", "--samples", "64", "--json").stdout)
+    assert found["remedy"]
+    for index, line in enumerate(found["remedy"]):
+        words = re.sub(r"--recover-budget \S+", "--recover-budget 2steps", line)
+        release = tmp_path / str(index)
+        more = ["--device", "cpu-onnxruntime", "--latency-runs", "0", "--no-diagnose", "-q", "-o", str(release)]
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(words), *more], capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode in (ExitCode.PASSED, ExitCode.FAILED, ExitCode.INCONCLUSIVE), done.stderr
+        assert (release / "report.json").exists()
