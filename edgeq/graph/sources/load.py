@@ -76,6 +76,11 @@ def _read(model: str, weights: Path | None, example: Sequence[torch.Tensor] | No
             f"model {model}: a weights file alone has no architecture; "
             f"give the factory and the weights: package.module:factory --weights {model}"
         )
+    if suffix == ".tflite":
+        raise UsageError(
+            f"model {model}: a TFLite file is what edgeq writes; give the ONNX or PyTorch model that it was made of "
+            "(`edgeq inspect` and `edgeq profile` read it)"
+        )
     if ":" not in model:
         raise UsageError(f"model {model}: expected a .onnx or .pt2 file, or package.module:factory")
     if example is None:
