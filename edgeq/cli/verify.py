@@ -72,7 +72,8 @@ def _rebuild(lock: dict[str, Any], given: dict[str, Any]) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="edgeq-rebuild-") as place:
         output = Path(place) / "release"
         convert(_options(lock["recipe"]["options"], given, output))
-        again = read_lock(output)["recipe"]
+        made = read_lock(output)
+    again, elsewhere = made["recipe"], _cpus(made) != _cpus(lock)
     problems = []
     for part, told in (("inputs", "another input than"), ("versions", "another version than"), ("artifacts", "")):
         for name in sorted({*lock["recipe"][part], *again[part]}):
@@ -80,8 +81,14 @@ def _rebuild(lock: dict[str, Any], given: dict[str, Any]) -> list[str]:
             if before != now and told:
                 problems.append(f"{name}: {told} the release's ({now} instead of {before})")
             elif before != now:
-                problems.append(f"{name}: does not come out the same")
+                why = "; the release was made on another CPU, which may sum in another order" if elsewhere else ""
+                problems.append(f"{name}: does not come out the same{why}")
     return problems
+
+
+def _cpus(lock: dict[str, Any]) -> set[tuple[str, ...]]:
+    """The CPU features of the devices that a release was measured on."""
+    return {tuple(device["cpu_features"]) for device in lock["measured_on"].values()}
 
 
 def _options(recorded: dict[str, Any], given: dict[str, Any], output: Path) -> Any:
