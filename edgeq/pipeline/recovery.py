@@ -1,18 +1,22 @@
-"""Recovery as a stage: short QAT from the plan, on the unlabelled data that no other set holds."""
+"""Recovery as a stage: led by the diagnosis, on the unlabelled data that no other set holds."""
 
 import json
+from dataclasses import replace
 
 import torch
 
+from edgeq.calibration.methods import method
+from edgeq.calibration.sequential import sequential
 from edgeq.errors import DataError
 from edgeq.graph.graph import name
+from edgeq.pipeline.diagnosis import diagnose_plan
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
-from edgeq.plan.plan import Plan
+from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import digest, dump, restore
 from edgeq.progress import Reporter
+from edgeq.recovery.guided import Advice, Guided, guided
 from edgeq.recovery.outcome import Progress
-from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Shuffled
 from edgeq.recovery.stopping import Budget
 from edgeq.release.release import Recovery, RecoveryPoint
@@ -22,12 +26,16 @@ from edgeq.run_folder import RunFolder
 _MOST_SAMPLES = 20_000
 _MOST_NUMBERS = 400_000_000
 _BATCH = 64
+#: Weights of the layers to blame get this many bits, rounded by this method on this many batches.
+_MORE_BITS = 8
+_METHOD = "gptq+variance"
+_BATCHES = 4
 
 
 def recover_plan(
     options: Options, model: Model, plan: Plan, sets: Sets, folder: RunFolder, reporter: Reporter
 ) -> tuple[Plan, Recovery]:
-    """The better of the recovered plan and the given one, and the curve.
+    """The best plan that the diagnosis and the budget lead to, and what was done.
 
     Raises:
         DataError: there are no samples left to judge on.
@@ -37,36 +45,72 @@ def recover_plan(
     if sets.probe is None:
         raise DataError("recovery needs held-out samples: give more than --samples of them in --data")
     probe = sets.probe
+    advice = _advice(options, model, plan, sets, folder, reporter)
     key = {
         "plan": digest(plan),
         "model": model.digest,
         "data": sets.digests["calibration"],
         "budget": options.recover_budget,
+        "verdict": advice.verdict,
         "seed": options.seed,
     }
 
+    def widen(layers: tuple[str, ...]) -> Plan:
+        trial = method(_METHOD)
+        assert trial.rounding is not None
+        few = model.batches(sets.calibration, _BATCH)[:_BATCHES]
+        return sequential(
+            model.graph, _wider(plan.skeleton, layers), plan.activations, few, trial.rounding, method=_METHOD,
+            match_variance=trial.match_variance,
+        )  # fmt: skip
+
     def compute() -> bytes:
         training = sets.training().take(_most(model), options.seed)
-        result = recover(
+        found = guided(
             model.graph,
             plan,
             Shuffled(model.joined(training), min(_BATCH, len(training)), seed=options.seed),
             model.batches(probe, _BATCH),
             budget,
+            advice,
+            widen,
             checkpoint_file=folder.path / f"recovery-{digest(plan)[:16]}.checkpoint",
             progress=lambda p: _report(p, reporter),
         )
-        points = [{"step": point.step, "loss": point.deployed} for point in result.curve]
-        header = {"kept": result.kept, "reason": result.reason, "points": points, "steps": result.steps}
-        text = json.dumps(header).encode()
-        return len(text).to_bytes(8, "little") + text + dump(result.plan)
+        text = json.dumps(_header(found)).encode()
+        return len(text).to_bytes(8, "little") + text + dump(found.plan)
 
     stored = folder.stage("recovery", key, compute)
     length = int.from_bytes(stored[:8], "little")
     header = json.loads(stored[8 : 8 + length])
     points = tuple(RecoveryPoint(point["step"], point["loss"]) for point in header["points"])
     record = Recovery(f"QAT, {header['steps']} steps", points, header["kept"], header["reason"])
-    return restore(stored[8 + length :], plan.skeleton), record
+    return restore(stored[8 + length :], _wider(plan.skeleton, tuple(header["widened"]))), record
+
+
+def _advice(options: Options, model: Model, plan: Plan, sets: Sets, folder: RunFolder, reporter: Reporter) -> Advice:
+    command = "edgeq convert"  # the remedies that would begin with it are not shown here
+    found, _ = diagnose_plan(options, model, plan, sets, folder, reporter, command)
+    blame = tuple((layer["name"], layer["blame"] or 0.0) for layer in found["layers"])
+    return Advice(found["verdict"], found["cause"], blame)
+
+
+def _wider(skeleton: Skeleton, layers: tuple[str, ...]) -> Skeleton:
+    """The skeleton with more bits for the weights of these layers, named by module path or node."""
+    named = [unit.name for unit in skeleton.units if unit.weight is not None and {unit.module, unit.name} & {*layers}]
+    return replace(
+        skeleton, bits={**skeleton.bits, **{unit: replace(skeleton.bits[unit], weights=_MORE_BITS) for unit in named}}
+    )
+
+
+def _header(found: Guided) -> dict[str, object]:
+    """What a stored recovery says of itself; the curves of several trainings are one behind the other."""
+    points, before = [], 0
+    for run in found.runs:
+        points += [{"step": before + point.step, "loss": point.deployed} for point in run.curve]
+        before += run.steps
+    reason = "; ".join((*found.did, *(w for run in found.runs for w in run.warnings)))
+    return {"kept": found.kept, "reason": reason, "points": points, "steps": before, "widened": found.widened}
 
 
 def _report(progress: Progress, reporter: Reporter) -> None:

@@ -35,6 +35,7 @@ class Options:
         task: what the outputs are (``edgeq.basin``); None guesses.
         layers: train these units only; None trains all.
         inside: stop where the watched divergence is at most this.
+        give_up: stop where two fifths of the budget have not brought the divergence below its start.
         device: None takes a GPU if there is one.
         checkpoint_seconds: a checkpoint is written at the watch points, and when this long has passed without one.
     """
@@ -42,6 +43,7 @@ class Options:
     task: Task | None = None
     layers: frozenset[str] | None = None
     inside: float = INSIDE
+    give_up: bool = False
     device: str | None = None
     checkpoint_seconds: float = 20.0
 

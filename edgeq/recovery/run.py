@@ -19,7 +19,7 @@ from edgeq.recovery.rates import Recipe, automatic_rate
 from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.schedule import Pace, one_cycle
 from edgeq.recovery.state import State, cloned
-from edgeq.recovery.stopping import Budget, Point, warning, why_stop
+from edgeq.recovery.stopping import GAVE_UP, Budget, Point, is_hopeless, warning, why_stop
 from edgeq.recovery.teacher import Teacher
 from edgeq.recovery.trainer import Trainer
 from edgeq.recovery.watch import divergence_of, split, why_not_kept
@@ -160,6 +160,8 @@ class Run:
         elif deployed.mean > _LOST * state.best_divergence and progress < _TOO_LATE:
             self._fall_back()
         state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
+        if self.options.give_up and not state.stopped and is_hopeless(state.curve):
+            state.stopped = GAVE_UP
         said = warning(state.curve) if not (state.stopped or state.warned) else ""
         if said:
             state.warned = True

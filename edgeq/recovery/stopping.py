@@ -14,6 +14,10 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 INSIDE = 0.002
 #: The basin's edge for classifiers, in nats (the diagnostic's tau).
 BASIN = 0.05
+#: Part of the budget after which a run is told what will come of it.
+_A_GOOD_PART = 0.4
+#: Why a run is stopped whose budget would be better spent otherwise.
+GAVE_UP = "training does not lower the divergence from here; stopped early"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,16 @@ class Budget:
             return max(1, self.samples // batch_size)
         return self.steps
 
+    def less(self, steps: int, seconds: float, batch_size: int) -> "Budget | None":
+        """What is left after so much, or None if that is nothing."""
+        if self.seconds is not None:
+            return Budget(seconds=self.seconds - seconds) if self.seconds > seconds else None
+        if self.steps is not None:
+            return Budget(steps=self.steps - steps) if self.steps > steps else None
+        assert self.samples is not None
+        left = self.samples - steps * batch_size
+        return Budget(samples=left) if left >= batch_size else None
+
 
 @dataclass(frozen=True)
 class Point:
@@ -93,12 +107,17 @@ def why_stop(curve: Sequence[Point], inside: float) -> str:
     return ""
 
 
+def is_hopeless(curve: Sequence[Point]) -> bool:
+    """Whether a good part of the budget has not brought the divergence below its start."""
+    return curve[-1].progress >= _A_GOOD_PART and min(point.deployed for point in curve[1:]) > curve[0].deployed
+
+
 def warning(curve: Sequence[Point], basin: float = BASIN) -> str:
     """What to say early if the run will not get into the basin, or "".
 
     The divergence of a run that works falls about geometrically; its last rate of fall is extended to the end.
     """
-    if len(curve) < 3 or curve[-1].progress < 0.4:
+    if len(curve) < 3 or curve[-1].progress < _A_GOOD_PART:
         return ""
     first, last = curve[0], curve[-1]
     middle = curve[-1 - max(1, len(curve) // 3)]
