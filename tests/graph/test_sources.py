@@ -349,7 +349,7 @@ def test_an_exported_program(tmp_path: Path) -> None:
     ("source", "said"),
     [
         ("weights.pt", "a weights file alone has no architecture"),
-        ("model.tflite", "expected a .onnx or .pt2 file"),
+        ("model.tflite", "give the ONNX or PyTorch model that it was made of"),
         ("package.module:factory", "a factory needs --input-shape"),
         (":factory", "write package.module:factory"),
     ],
@@ -362,8 +362,3 @@ def test_what_is_no_model(source: str, said: str) -> None:
 def test_weights_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--weights belongs to a factory"):
         load_model(tmp_path / "model.onnx", weights=tmp_path / "weights.pt")
-
-
-def test_a_tflite_file_is_no_source() -> None:
-    with pytest.raises(UsageError, match="give the ONNX or PyTorch model that it was made of"):
-        load_model("model.tflite")
