@@ -21,8 +21,8 @@ from edgeq.pipeline.doctor import consult, told
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
-from edgeq.pipeline.settle import left_in_float, settle
 from edgeq.pipeline.repeat import command
+from edgeq.pipeline.settle import left_in_float, settle
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
@@ -108,8 +108,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     release = replace(release, recovery=recovery, quantization=asdict(story), doctor=doctor)
     judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
     wanted = judgement.quality is not Outcome.PASS if options.diagnose is None else options.diagnose
-    # The diagnostic counts samples along the first axis of every output, which a recurrent model's state lacks.
-    if wanted and sets.probe is not None and not sets.probe.whole:
+    if wanted and sets.probe is not None:
         from edgeq.pipeline.diagnosis import diagnose_plan  # likewise
 
         reporter.start("diagnose")
