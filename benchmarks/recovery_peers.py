@@ -1,0 +1,128 @@
+"""Recovery against the peers' quantization-aware training: same model, samples, CPU time and test images, in one run.
+
+    python benchmarks/recovery_peers.py --bits 3 2 --seconds 30 120          # results/recovery_peers.json and .md
+    python benchmarks/recovery_peers.py --bits 2 --seconds 30 --only torchao --labels
+
+ResNet-20 with 8-bit activations and 8-bit first and last layer. Every tool has the float model, the same unlabelled
+training images, the first 512 of them to calibrate its start, and so many CPU seconds of one core to train; all are
+judged on the same 2,000 test images in their own simulation (our exported file's agreement with it is in recovery.md).
+Ours starts from its default method and trains by its own recipe; its steps are chosen so that they take the time. The
+peers train by one loop (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as is their custom.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from assets import FOLDER
+from peers.environments import UnavailableError, python
+from peers_qat.loop import Job
+from recovery import judged, outputs, start, top1
+from recovery_cases import MODELS, Case
+
+from edgeq.graph.execute import to_torch
+from edgeq.plan.bits import Bits
+from edgeq.plan.rules import decide
+from edgeq.recovery import Budget, Shuffled, recover
+
+RESULTS = Path(__file__).parent / "results"
+TESTED = 2000
+CALIBRATION = 512
+PEERS = ("brevitas", "torchao")
+FACTORY = (str(FOLDER / "cifar_resnet.py"), "resnet20", str(FOLDER / "cifar_resnet_weights" / "resnet20.pt"))
+
+
+def main() -> None:
+    """Run what is asked for and merge it into the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bits", type=int, nargs="+", default=[3, 2], help="of the weights")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 120.0], help="of CPU time")
+    parser.add_argument("--only", nargs="+", choices=("edgeq", *PEERS), default=("edgeq", *PEERS))
+    parser.add_argument("--labels", action="store_true", help="the peers' loss is that of the labels")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for bits in options.bits:
+        for seconds in options.seconds:
+            for tool in options.only:
+                labels = options.labels and tool != "edgeq"
+                row = ours(bits, seconds) if tool == "edgeq" else theirs(tool, bits, seconds, labels=labels)
+                key = f"w{bits}a8, {seconds:g} s, {tool}{' with labels' if labels else ''}"
+                print(key, row, flush=True)
+                merge(key, row)
+
+
+def ours(bits: int, seconds: float) -> dict[str, Any]:
+    """From our default start, as many steps as take that long."""
+    model = MODELS["resnet20"]
+    graph, data = model.graph(), model.data()
+    skeleton = decide(graph, Case("resnet20", Bits(bits, 8), 0).request(graph))
+    plan = start(graph, skeleton, data.train[0][:CALIBRATION], "gptq+variance")
+    test = (data.test[0][:TESTED], data.test[1][:TESTED])
+    data = type(data)(data.train, data.held_out, test)
+    reference = outputs(to_torch(graph), test[0])
+    samples, held_out = Shuffled((data.train[0],), model.batch), [(part,) for part in data.held_out.split(128)]
+    began = time.process_time()
+    recover(graph, plan, samples, held_out[:4], Budget(steps=4))
+    fixed = time.process_time()
+    recover(graph, plan, samples, held_out[:4], Budget(steps=24))
+    per_step = max((time.process_time() - fixed - (fixed - began)) / 20, 1e-3)
+    began = time.process_time()
+    result = recover(graph, plan, samples, held_out, Budget(steps=max(1, int(seconds / per_step))))
+    spent = time.process_time() - began
+    before, after = (judged(graph, p, data, top1, reference)["metric"] for p in (plan, result.plan))
+    return {"before": before, "after": after, "steps": result.steps, "CPU s": spent, "float": top1(reference, test[1])}
+
+
+def theirs(tool: str, bits: int, seconds: float, *, labels: bool) -> dict[str, Any]:
+    """A peer in its own environment."""
+    try:
+        interpreter = python(tool)
+    except UnavailableError as error:
+        return {"failed": str(error)}
+    data = MODELS["resnet20"].data()
+    with tempfile.TemporaryDirectory() as name:
+        arrays, job = Path(name) / "samples.npz", Path(name) / "job.json"
+        (x, y), (test, truth) = data.train, data.test
+        np.savez(arrays, x=x, y=y, test=test[:TESTED], truth=truth[:TESTED])
+        asked = Job(FACTORY, str(arrays), bits, 8, CALIBRATION, seconds, labels)
+        job.write_text(json.dumps(asdict(asked)), encoding="utf-8")
+        run = subprocess.run(
+            [interpreter, "-m", f"peers_qat.{tool}", str(job)],
+            cwd=Path(__file__).parent,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if run.returncode:
+        return {"failed": (run.stderr.strip().splitlines() or ["no message"])[-1][:200]}
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def merge(key: str, row: dict[str, Any]) -> None:
+    """Into the JSON and the table."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / "recovery_peers.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    results[key] = row
+    file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    lines = ["| ResNet-20, fl8; CPU time; tool | start | trained | steps | CPU s |", "|---|---|---|---|---|"]
+    for name, r in sorted(results.items()):
+        if "failed" in r:
+            lines.append(f"| {name} | failed: {r['failed']} | | | |")
+        else:
+            lines.append(f"| {name} | {r['before']:.2f} | {r['after']:.2f} | {r['steps']} | {r['CPU s']:.0f} |")
+    (RESULTS / "recovery_peers.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
