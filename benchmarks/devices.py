@@ -11,7 +11,7 @@ Emulated devices are not timed, because qemu's time is nobody's: their instructi
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,6 +137,11 @@ class Quantized:
     def integer_file(self, profile: Profile) -> bytes:
         return self.files[f"onnx-{profile.activations}" if profile.artifact == "onnx" else "tflite-int8"]
 
+    def grids(self, outputs: Mapping[str, Array]) -> list[tuple[str, float]]:
+        """The outputs that are codes, and the distance of neighbouring values of each; the others are float."""
+        grids = self.plan.activations
+        return [(key, float(grids[key].scale)) for key in outputs if key in grids]
+
     def deploy(self, device: Device, samples: Samples, file: bytes | None = None) -> dict[str, Array]:
         """All outputs as real numbers, from the device."""
         onnx = device.profile.artifact == "onnx"
@@ -190,12 +195,6 @@ def opened(device: str) -> Iterator[Device]:
         yield found
 
 
-def steps(model: Quantized, output: str) -> float:
-    """The distance of neighbouring values of an output; 1e-6 where it is float."""
-    grid = model.plan.activations.get(output)
-    return float(grid.scale) if grid is not None else 1e-6
-
-
 def quality(floating: Array, deployed: Array, labels: Array | None) -> list[str]:
     """Cells: float, deployed, agreement; without labels the error of the outputs in decibels."""
     floating = floating[: len(deployed)]
@@ -226,9 +225,11 @@ def row(
     cells += quality(floating, deployed[name(model.graph.outputs[0])], labels)
     if profile.kernels in {each.name for each in FAMILIES}:
         simulated = model.simulate(profile.kernels, samples)
-        compared = [parity(simulated[key], deployed[key], step=steps(model, key)) for key in deployed]
+        compared = [parity(simulated[key], deployed[key], step=step) for key, step in model.grids(deployed)]
         largest = max(max(each.histogram) for each in compared)
-        cells.append(f"{sum(p.unequal for p in compared):,} of {sum(p.compared for p in compared):,} (max {largest})")
+        counted = f"{sum(p.unequal for p in compared):,} of {sum(p.compared for p in compared):,} (max {largest})"
+        real = [np.abs(simulated[key] - deployed[key]).max() for key in deployed if key not in model.plan.activations]
+        cells.append(counted + (f"; float outputs within {max(real):.1e}" if real else ""))
     else:
         cells.append("no integer kernels")
     return "| " + " | ".join([*cells, *costs]) + " |", deployed
@@ -239,8 +240,8 @@ def pairs(case: str, model: Quantized, outputs: dict[str, dict[str, Array]]) -> 
     for first, second in itertools.combinations(outputs, 2):
         count = min(len(next(iter(outputs[key].values()))) for key in (first, second))
         compared = [
-            parity(outputs[first][key][:count], outputs[second][key][:count], step=steps(model, key))
-            for key in outputs[first]
+            parity(outputs[first][key][:count], outputs[second][key][:count], step=step)
+            for key, step in model.grids(outputs[first])
         ]
         unequal, total = sum(p.unequal for p in compared), sum(p.compared for p in compared)
         yield f"| {case} | {first} | {second} | {unequal:,} | {total:,} |"

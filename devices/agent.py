@@ -134,19 +134,25 @@ def _field(text: str, *names: str) -> str:
     return ""
 
 
+def cpu_of(cpuinfo: str, meminfo: str) -> Tuple[str, List[str], int]:
+    """Name, features and bytes of memory, from the texts of /proc."""
+    flags = set(_field(cpuinfo, "flags", "Features").split())
+    memory = _field(meminfo, "MemTotal").split()
+    part = _field(cpuinfo, "CPU part")
+    cpu = _field(cpuinfo, "model name", "Model", "Hardware") or _ARM_PARTS.get(part, part) or "unknown"
+    return cpu, [feature for feature in _FEATURES if feature in flags], int(memory[0]) * 1024 if memory else 0
+
+
 def machine() -> Dict[str, Any]:
     """What the machine is; holds no host name, user name or path."""
-    cpuinfo = _read_text("/proc/cpuinfo")
-    flags = set(_field(cpuinfo, "flags", "Features").split())
-    memory = _field(_read_text("/proc/meminfo"), "MemTotal").split()
-    part = _field(cpuinfo, "CPU part")
+    cpu, features, memory = cpu_of(_read_text("/proc/cpuinfo"), _read_text("/proc/meminfo"))
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cpu": _field(cpuinfo, "model name", "Model", "Hardware") or _ARM_PARTS.get(part, part) or "unknown",
-        "cpu_features": [feature for feature in _FEATURES if feature in flags],
+        "cpu": cpu,
+        "cpu_features": features,
         "cores": os.cpu_count() or 1,
-        "memory_bytes": int(memory[0]) * 1024 if memory else 0,
+        "memory_bytes": memory,
     }
 
 
@@ -528,7 +534,7 @@ def _slices(model: Any, arrays: Arrays) -> Iterator[Tuple[Arrays, Optional[int]]
             if rows < size:
                 part = np.concatenate([part, np.repeat(part[-1:], size - rows, axis=0)])
             batch[tensor["name"]] = np.ascontiguousarray(part)
-        yield batch, rows
+        yield batch, rows if rows < size else None
 
 
 def run_all(model: Any, arrays: Arrays) -> Arrays:

@@ -89,14 +89,20 @@ def _fitted(profile: Profile, info: DeviceInfo) -> Profile:
     )
 
 
-def to_toml(profile: Profile) -> str:
-    """The profile as the text of a file that :func:`edgeq.devices.load_profile` reads back as it was."""
+def to_toml(profile: Profile, info: DeviceInfo | None = None) -> str:
+    """The profile as the text of a file that :func:`edgeq.devices.load_profile` reads back as it was.
+
+    Args:
+        profile: to be written.
+        info: what the device said of itself, for comments.
+    """
     default = Profile(profile.name, "", profile.runtime, profile.version)
     runtime = {"name": profile.runtime, "version": profile.version, "threads": profile.threads}
     for key in ("machine", "affinity", "delegate", "optimization", "arena_bytes", "kernels"):
         if getattr(profile, key) != getattr(default, key):
             runtime[key] = getattr(profile, key)
-    lines = [f"name = {_value(profile.name)}", f"description = {_value(profile.description)}"]
+    lines = [] if info is None else _comments(info)
+    lines += [f"name = {_value(profile.name)}", f"description = {_value(profile.description)}"]
     lines += _table("runtime", runtime)
     if profile.config:
         lines += _table("runtime.config", {json.dumps(key): value for key, value in profile.config.items()})
@@ -111,6 +117,17 @@ def to_toml(profile: Profile) -> str:
     changed = {f.name: getattr(profile.transport, f.name) for f in fields(TransportOptions)}
     kept = {key: value for key, value in changed.items() if key == "kind" or value != getattr(usual, key)}
     return "\n".join([*lines, *_table("transport", kept)]) + "\n"
+
+
+def _comments(info: DeviceInfo) -> list[str]:
+    products = ", ".join(sorted(set(DOT_PRODUCTS) & set(info.cpu_features)))
+    return [
+        f"# Found on the device: {info.runtime} {info.version}",
+        f"# {' '.join(info.cpu.split())} ({info.machine}): {', '.join(info.cpu_features) or 'no features known'}",
+        f"# 8-bit dot products: {products or 'none, so that int8 gains little'}",
+        f"# {info.memory_bytes / 2**30:.1f} GiB of memory",
+        "",
+    ]
 
 
 def _table(name: str, content: Mapping[str, object]) -> list[str]:

@@ -20,6 +20,7 @@ from edgeq.devices.transports.transport import Transport
 from edgeq.errors import DeviceError
 
 _LAST_LINES = 40
+_STARTING = "starting"
 _LONGEST_QUOTE = 300
 #: What runtimes write when nothing is wrong.
 _CHATTER = ("INFO:", "WARNING:", "W0000", "I0000")
@@ -59,11 +60,12 @@ class AgentProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise DeviceError(f"{name}: cannot start {command[0]}: {error.strerror}") from None
+            advice = "install it, or correct the profile's [transport]"
+            raise DeviceError(f"{name}: cannot start {command[0]}: {error.strerror}; {advice}") from None
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()
         try:
-            ready, _ = self._exchange(None, None, start_timeout, "starting")
+            ready, _ = self._exchange(None, None, start_timeout, _STARTING)
         except BaseException:
             self.kill()
             raise
@@ -145,6 +147,10 @@ class AgentProcess:
                 "if it only needs longer, raise timeout_s in the profile's [transport]"
             )
         if code is not None and self._transport.lost(code):
+            if doing == _STARTING:
+                return ConnectionLostError(
+                    f"{self._name}: cannot connect{self._quote()}; is it on, and its name right?"
+                )
             return ConnectionLostError(f"{self._name}: the connection broke while {doing}{self._quote()}")
         return DeviceError(f"{self._name}: {_explain(code)} while {doing}{self._quote()}")
 

@@ -1,12 +1,14 @@
 """What ``edgeq profile`` measures: latency alone or against another artefact, the time of each op, and the verdict.
 
-On an emulated device instructions are counted instead, because an emulator's time is nobody's.
+On an emulated device instructions are counted instead, because an emulator's time is nobody's; on a phone TFLite's own
+``benchmark_model`` is taken where it is there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeq.devices.benchmark_model import Phone
 from edgeq.devices.device import Device
 from edgeq.devices.hazards import Hazard, hazards
 from edgeq.devices.instructions import InstructionCount, count_instructions
@@ -19,6 +21,26 @@ from edgeq.measurement import DeviceInfo, Latency, LatencyComparison
 
 #: Counted inferences; more would only show the same number again.
 _COUNTED = 5
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A budget of the profile and what was measured.
+
+    Attributes:
+        name: size_bytes, memory_bytes, latency_ms or start_up_ms.
+        measured: of the artefact.
+        limit: of the profile.
+    """
+
+    name: str
+    measured: float
+    limit: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether the limit is not exceeded."""
+        return self.measured <= self.limit
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,7 @@ class Profiling:
         reference_ops: the same of the other artefact.
         verdict: on the speed against the other artefact.
         hazards: what another CPU would compute differently.
+        budgets: what the profile allows, each measured; empty where it sets none.
         notes: what could not be had, and why.
     """
 
@@ -48,6 +71,7 @@ class Profiling:
     verdict: SpeedVerdict | None
     hazards: tuple[Hazard, ...]
     notes: tuple[str, ...]
+    budgets: tuple[Budgeted, ...] = ()
 
 
 def profile_artifact(
@@ -72,27 +96,55 @@ def profile_artifact(
     files = [artifact] if against is None else [artifact, against]
     for file in files:
         check_kind(profile, file)
+    result = _measured(profile, files, runs, seed)
+    # Last, because a file that no runtime takes should be the device's to refuse.
     found = hazards(artifact) if profile.artifact == "onnx" else ()
+    return replace(result, hazards=found, budgets=_budgeted(profile, artifact, result.latency))
+
+
+def _budgeted(profile: Profile, artifact: Path, latency: Latency | None) -> tuple[Budgeted, ...]:
+    measured: dict[str, float] = {"size_bytes": artifact.stat().st_size}
+    if latency is not None:
+        measured["memory_bytes"] = latency.peak_memory_bytes
+        measured |= {"latency_ms": latency.median_ms, "start_up_ms": latency.start_up_ms}
+    limits = ((name, getattr(profile.budgets, name)) for name in measured)
+    return tuple(Budgeted(name, measured[name], limit) for name, limit in limits if limit is not None)
+
+
+def _measured(profile: Profile, files: Sequence[Path], runs: int, seed: int) -> Profiling:
     if profile.transport.kind == "emulated":
         try:
-            return _counted(profile, files, min(runs, _COUNTED), found)
+            return _counted(profile, files, min(runs, _COUNTED))
         except CannotCountError as error:
             reason = f"instructions were not counted: {error}; the times above are the emulator's, not a device's"
-            return replace(_timed(profile, files, runs, seed, found), verdict=None, notes=(reason,))
-    return _timed(profile, files, runs, seed, found)
+            return replace(_timed(profile, files, runs, seed), verdict=None, notes=(reason,))
+    if profile.transport.kind == "adb":
+        phone = Phone(profile)
+        if phone.has_tool():
+            return _on_phone(phone, files, runs, seed)
+    return _timed(profile, files, runs, seed)
 
 
-def _counted(profile: Profile, files: Sequence[Path], runs: int, found: tuple[Hazard, ...]) -> Profiling:
+def _on_phone(phone: Phone, files: Sequence[Path], runs: int, seed: int) -> Profiling:
+    """What TFLite's own tool tells on a phone."""
+    info = phone.info()
+    summary, comparison = phone.measure([_bytes(file) for file in reversed(files)], runs, seed)
+    verdict = None if comparison is None else speed_verdict(comparison, info)
+    notes = ("timed by benchmark_model on the phone, process by process; it gives no time per op here",)
+    return Profiling(info, summary[-1], comparison, None, None, None, None, verdict, (), notes)
+
+
+def _counted(profile: Profile, files: Sequence[Path], runs: int) -> Profiling:
     """What an emulated device can tell."""
     counts = [count_instructions(profile, _bytes(file), runs, file.name) for file in files]
     with Device(profile, make_transport(profile)) as device:
         info = device.info
     reference = counts[1] if len(counts) > 1 else None
     verdict = None if reference is None else instruction_verdict(counts[0], reference, info)
-    return Profiling(info, None, None, counts[0], reference, None, None, verdict, found, ())
+    return Profiling(info, None, None, counts[0], reference, None, None, verdict, (), ())
 
 
-def _timed(profile: Profile, files: Sequence[Path], runs: int, seed: int, found: tuple[Hazard, ...]) -> Profiling:
+def _timed(profile: Profile, files: Sequence[Path], runs: int, seed: int) -> Profiling:
     notes: list[str] = []
     with Device(profile, make_transport(profile)) as device:
         handles = [device.load(_bytes(file), name=file.name) for file in files]
@@ -112,7 +164,7 @@ def _timed(profile: Profile, files: Sequence[Path], runs: int, seed: int, found:
         info = device.info
     ops += [None] * (2 - len(ops))
     verdict = None if comparison is None else speed_verdict(comparison, info, ops[0], ops[1])
-    return Profiling(info, latency, comparison, None, None, ops[0], ops[1], verdict, found, tuple(notes))
+    return Profiling(info, latency, comparison, None, None, ops[0], ops[1], verdict, (), tuple(notes))
 
 
 def check_kind(profile: Profile, file: Path) -> None:

@@ -105,7 +105,7 @@ def probe_command(
         file = output / f"{probed.profile.name}.toml"
         try:
             output.mkdir(parents=True, exist_ok=True)
-            file.write_text(to_toml(probed.profile), encoding="utf-8")
+            file.write_text(to_toml(probed.profile, probed.info), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"cannot write {file}: {error.strerror}") from None
         written[str(file)] = asdict(probed.info)

@@ -59,6 +59,7 @@ def _json(result: "Profiling") -> dict[str, object]:
         "ops": ops(result.ops),
         "reference_ops": ops(result.reference_ops),
         "verdict": asdict(result.verdict) if result.verdict else None,
+        "budgets": [asdict(budget) | {"kept": budget.kept} for budget in result.budgets],
         "hazards": [asdict(hazard) for hazard in result.hazards],
         "notes": list(result.notes),
     }
@@ -91,6 +92,10 @@ def _print(result: "Profiling", artifact: str, against: str, quiet: bool) -> Non
             share = milliseconds / (result.ops.total_ms or 1)
             table.add_row(escape(op), kind, str(number), f"{milliseconds:.4f}", f"{share:.1%}")
         console.print(table)
+    for budget in result.budgets:
+        verb = "keeps to" if budget.kept else "EXCEEDS"
+        measured, limit = (f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in (budget.measured, budget.limit))
+        console.print(f"{budget.name} {measured} {verb} the device's budget of {limit}")
     if result.verdict:
         console.print(escape(result.verdict.sentence), soft_wrap=True)
         if result.verdict.leave_in_float:

@@ -90,4 +90,5 @@ def _print(result: "ArtifactValidation", quiet: bool) -> None:
             f"Outputs are compared with those of {result.results[0].device.profile}; steps: the largest difference."
         )
     for profile, reason in result.failures.items():
-        console.print(f"{profile} could not be used: {reason}", soft_wrap=True, markup=False)
+        told = reason if reason.startswith(profile) else f"{profile}: {reason}"
+        console.print(f"not used: {told}", soft_wrap=True, markup=False)

@@ -56,6 +56,7 @@ def test_check_says_what_is_there_and_what_not(folder: Path, capsys: pytest.Capt
 
 def test_probe_writes_profiles(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edgeq(capsys, "devices", "probe", "--runtime", "litert", "-o", "found", "--name", "desk")
+    assert "# 8-bit dot products: " in (folder / "found" / "desk-litert.toml").read_text()
     assert "desk-litert: litert" in edgeq(capsys, "devices", "check", "found/desk-litert.toml").replace(
         "found/desk-litert.toml", "desk-litert"
     )
@@ -75,6 +76,19 @@ def test_profile_alone_as_text(folder: Path, capsys: pytest.CaptureFixture[str])
     printed = edgeq(capsys, "profile", "int8.tflite", "--runs", "20")
     assert "int8.tflite" in printed
     assert "Fully Connected" in printed
+
+
+def test_profile_says_what_exceeds_the_budgets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = edgeq(capsys, "devices", "show", "cpu-litert")
+    (folder / "small.toml").write_text(text + "\n[budgets]\nsize_bytes = 100\nlatency_ms = 10000\n")
+    printed = edgeq(capsys, "profile", "int8.tflite", "--device", "small.toml", "--runs", "10")
+    assert "EXCEEDS the device's budget of 100" in printed
+    assert "keeps to the device's budget of 10,000" in printed
+    result = json.loads(edgeq(capsys, "profile", "int8.tflite", "--device", "small.toml", "--runs", "10", "--json"))
+    assert [(budget["name"], budget["kept"]) for budget in result["budgets"]] == [
+        ("size_bytes", False),
+        ("latency_ms", True),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_connection_that_stays_away_is_an_error(ssh_server: SshServer, monkeyp
     with Device(PROFILE, ssh_server.transport()) as device:
         handle = device.load(models.null_model())
         try:
-            with pytest.raises(DeviceError, match=r"board: the connection broke while starting \(.*refused") as caught:
+            with pytest.raises(DeviceError, match=r"board: cannot connect \(.*refused") as caught:
                 device.run(handle, {"x": models.SAMPLES})
         finally:
             ssh_server.start()
