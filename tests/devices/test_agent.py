@@ -107,3 +107,21 @@ def test_a_whole_inference_keeps_all_of_its_outputs() -> None:
     found = agent.run_all(Recurrent(), {"x": np.ones((1, 3)), "state": state})
     assert found["y"].shape == (1, 1)
     np.testing.assert_array_equal(found["next"], state)
+
+
+def test_a_full_batch_keeps_all_of_its_outputs() -> None:
+    # A tagger of one sentence a time: its output's first dimension counts the words.
+    class Tagger:
+        inputs = ({"name": "words", "shape": [1, 40]},)
+        outputs = ({"name": "tags"},)
+
+        def feed(self, arrays: dict[str, np.ndarray]) -> None:
+            self.fed = arrays
+
+        def invoke(self) -> None: ...
+
+        def fetch(self) -> dict[str, np.ndarray]:
+            return {"tags": self.fed["words"][0]}
+
+    words = np.arange(40.0)[None]
+    np.testing.assert_array_equal(agent.run_all(Tagger(), {"words": words})["tags"], words[0])
