@@ -5,9 +5,9 @@
 
 Each row: float, the start (GPTQ with corrected variances, or round to nearest with the statistics repair), the
 recovered plan, and the control: the float model trained for as many steps of equal size *with* labels and then
-quantized by the same method. Judged on labelled test samples that nothing else has seen. The recovered plan is
-exported and run in ONNX Runtime; weight-only rows are not exported. A row replaces its earlier result; times are of
-this process.
+quantized by the same method. Judged on labelled test samples that nothing else has seen. The recovered plan is exported
+and run in ONNX Runtime, and in LiteRT where it has kernels for the bits; weight-only rows are not exported. A row
+replaces its earlier result; times are of this process.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from recovery_cases import CASES, MODELS, Case, Data
 from torch.nn import functional
 
@@ -30,7 +31,9 @@ from edgeq.calibration.methods import method
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.observers import MinMax, Mse
 from edgeq.calibration.ranges import observe
+from edgeq.errors import PlanError
 from edgeq.exporters.onnx import export
+from edgeq.exporters.tflite.export import export as export_tflite
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
@@ -141,15 +144,41 @@ def judged(
     return {"metric": metric(scores, data.test[1]), "agreement": agreement}
 
 
-def deployed(graph: Graph, plan: Plan, data: Data) -> dict[str, float]:
-    """The exported file in ONNX Runtime: accuracy, and agreement of its decisions with the simulation's."""
+def deployed(graph: Graph, plan: Plan, data: Data) -> dict[str, Any]:
+    """The exported files in their runtimes: accuracy, and agreement of their decisions with the simulation's."""
     x, y = data.test[0][:2000], data.test[1][:2000]
+    simulated = outputs(Simulation(graph, plan), x)
+    found: dict[str, Any] = {"samples": len(x), "simulated": top1(simulated, y)}
+    for runtime, run in (("ONNX Runtime", in_onnxruntime), ("LiteRT", in_litert)):
+        try:
+            scores = run(graph, plan, x)
+        except PlanError as refused:
+            found[runtime] = {"refused": str(refused)}
+            continue
+        agreement = 100 * float((scores.argmax(1) == simulated.argmax(1)).float().mean())
+        found[runtime] = {"metric": top1(scores, y), "agreement": agreement}
+    return found
+
+
+def in_onnxruntime(graph: Graph, plan: Plan, x: torch.Tensor) -> torch.Tensor:
+    """Scores of the ONNX file."""
     session = onnxruntime.InferenceSession(export(graph, plan), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    scores = torch.from_numpy(np.concatenate([session.run(None, {name: part.numpy()})[0] for part in x.split(100)]))
-    simulated = outputs(Simulation(graph, plan), x)
-    agreement = 100 * float((scores.argmax(1) == simulated.argmax(1)).float().mean())
-    return {"samples": len(x), "metric": top1(scores, y), "simulated": top1(simulated, y), "agreement": agreement}
+    return torch.from_numpy(np.concatenate([session.run(None, {name: part.numpy()})[0] for part in x.split(100)]))
+
+
+def in_litert(graph: Graph, plan: Plan, x: torch.Tensor) -> torch.Tensor:
+    """Scores of the TFLite file."""
+    interpreter = Interpreter(model_content=export_tflite(graph, plan, io="float32", layout="NCHW"))
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    interpreter.resize_tensor_input(given["index"], (1, *x.shape[1:]))
+    interpreter.allocate_tensors()
+    for one in x:
+        interpreter.set_tensor(given["index"], one[None].numpy())
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(made["index"]).copy())
+    return torch.from_numpy(np.concatenate(found))
 
 
 def control(
@@ -209,25 +238,35 @@ def printed() -> Callable[[Progress], None]:
     return report
 
 
+def _in_runtime(file: dict[str, Any] | None, runtime: str) -> str:
+    if file is None:
+        return ""
+    if runtime not in file:
+        return "not run"
+    found = file[runtime]
+    if "refused" in found:
+        return "no kernels"
+    return f"{found['metric']:.2f}, agrees {found['agreement']:.2f} % of {file['samples']}"
+
+
 def table(results: dict[str, Any]) -> str:
     """The results in Markdown."""
     lines = [
         "| row | metric | float | start | agreement | recovered | agreement | share of the loss recovered "
-        "| steps | CPU s | control: float training with labels, then PTQ (its float) | deployed in ONNX Runtime |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| steps | CPU s | control: float training with labels, then PTQ (its float) | in ONNX Runtime | in LiteRT |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, r in sorted(results.items()):
         before, after = r["before"], r["after"]
         lost = r["float"] - before["metric"]
         share = f"{(after['metric'] - before['metric']) / lost:.0%}" if abs(lost) > 1e-9 else ""
         other = f"{r['control']['metric']:.2f} ({r['control']['float']:.2f})" if "control" in r else ""
-        file = r.get("deployed")
-        run = f"{file['metric']:.2f}, agrees {file['agreement']:.2f} % of {file['samples']}" if file else ""
+        runs = [_in_runtime(r.get("deployed"), runtime) for runtime in ("ONNX Runtime", "LiteRT")]
         digits = 2 if r["metric"] == "top1" else 3
         lines.append(
             f"| {row} | {r['metric']} | {r['float']:.{digits}f} | {before['metric']:.{digits}f} ({r['start']}) "
             f"| {before['agreement']:.1f} | {after['metric']:.{digits}f}{'' if r['kept'] else ' (not kept)'} "
-            f"| {after['agreement']:.1f} | {share} | {r['steps']} | {r['CPU s']:.0f} | {other} | {run} |"
+            f"| {after['agreement']:.1f} | {share} | {r['steps']} | {r['CPU s']:.0f} | {other} | {' | '.join(runs)} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -126,9 +126,12 @@ CASES: Mapping[str, Case] = {
     "resnet20-w4a4": Case("resnet20", Bits(4, 4), 400),
     "resnet20-w3a3": Case("resnet20", Bits(3, 3), 600),
     "resnet20-w2a2": Case("resnet20", Bits(2, 2), 800),
+    "resnet56-w4a4": Case("resnet56", Bits(4, 4), 300),
+    "resnet56-w2a8": Case("resnet56", Bits(2, 8), 800),
     "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
     "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
     "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
+    "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=None),
     "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=None),
     "stories260k-w2": Case("stories260k", Bits(2, None), 250, ends=None),
 }

@@ -4,8 +4,8 @@
 
 The demonstration's network at 2-bit weights, a checkpoint after every step. Every process is forked from one that has
 its imports done, killed a random time after a random number of checkpoints that it wrote (both seeded), and started
-again, until it ends; then codes, scales, biases, the curve and the scores are compared with the uninterrupted run's. A trial takes
-at most three kills, so that it comes to its end.
+again, until it ends; then codes, scales, biases, the curve and the scores are compared with the uninterrupted run's. A
+trial takes at most three kills, so that it comes to its end.
 """
 
 import math
