@@ -4,20 +4,24 @@ import json
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+import xmlschema
 from onnx import helper
 
 from edgeq.cli import COMMANDS
+from edgeq.release.report_json import report_schema
 
 from . import models
 from .conftest import Project, Run
 from .test_bad_input import _FACTORY
 
 ROOT = Path(__file__).parent.parent.parent
+JUNIT = ROOT / "tests" / "release" / "schemas" / "junit.xsd"
 
 
 def test_json_is_one_object_and_nothing_else(edgeq: Run, project: Project) -> None:
@@ -26,6 +30,8 @@ def test_json_is_one_object_and_nothing_else(edgeq: Run, project: Project) -> No
     assert result.err == ""
     report = json.loads(result.out)
     assert report == json.loads((project.output / "report.json").read_text())
+    jsonschema.validate(report, report_schema())
+    xmlschema.XMLSchema10(JUNIT).validate(project.output / "junit.xml")
     assert report["outcome"] in ("pass", "inconclusive")
     assert set(report["devices"]) == {"cpu-onnxruntime", "cpu-litert"}
     assert all(device["parity"]["unequal"] == 0 for device in report["devices"].values())
