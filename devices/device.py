@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgeq.devices import latency
 from edgeq.devices.agent import PROTOCOL
+from edgeq.devices.artifact import read_artifact
 from edgeq.devices.op_profile import OpProfile, from_litert, from_onnxruntime
 from edgeq.devices.process import AgentProcess, ConnectionLostError, RefusedError
 from edgeq.devices.profile import Profile, check_fits
@@ -136,14 +137,12 @@ class Device:
 
         Raises:
             UsageError: there is no such option.
-            DeviceError: the file cannot be read, the runtime refuses it, or crashes on it.
+            ModelError: the file, or external data of it, cannot be read.
+            DeviceError: the runtime refuses it, or crashes on it.
         """
         if isinstance(artifact, Path):
             name = name or artifact.name
-            try:
-                artifact = artifact.read_bytes()
-            except OSError as error:
-                raise DeviceError(f"{self.profile.name}: cannot read {name}: {error.strerror}") from None
+            artifact = read_artifact(artifact)
         defaults = ("threads", "delegate", "optimization", "config", "arena_bytes")
         if unknown := sorted(set(options) - set(defaults)):
             raise UsageError(f"load: no option {unknown[0]!r}; there are {', '.join(defaults)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeq.devices.artifact import read_artifact
 from edgeq.devices.benchmark_model import Phone
 from edgeq.devices.device import Device
 from edgeq.devices.hazards import Hazard, hazards
@@ -16,7 +17,7 @@ from edgeq.devices.op_profile import OpProfile
 from edgeq.devices.profile import Profile
 from edgeq.devices.speed_verdict import SpeedVerdict, instruction_verdict, speed_verdict
 from edgeq.devices.transports import CannotCountError, make_transport
-from edgeq.errors import DeviceError, ModelError, UsageError
+from edgeq.errors import DeviceError, UsageError
 from edgeq.measurement import DeviceInfo, Latency, LatencyComparison
 
 #: Counted inferences; more would only show the same number again.
@@ -128,7 +129,7 @@ def _measured(profile: Profile, files: Sequence[Path], runs: int, seed: int) -> 
 def _on_phone(phone: Phone, files: Sequence[Path], runs: int, seed: int) -> Profiling:
     """What TFLite's own tool tells on a phone."""
     info = phone.info()
-    summary, comparison = phone.measure([_bytes(file) for file in reversed(files)], runs, seed)
+    summary, comparison = phone.measure([read_artifact(file) for file in reversed(files)], runs, seed)
     verdict = None if comparison is None else speed_verdict(comparison, info)
     notes = ("timed by benchmark_model on the phone, process by process; it gives no time per op here",)
     return Profiling(info, summary[-1], comparison, None, None, None, None, verdict, (), notes)
@@ -136,7 +137,7 @@ def _on_phone(phone: Phone, files: Sequence[Path], runs: int, seed: int) -> Prof
 
 def _counted(profile: Profile, files: Sequence[Path], runs: int) -> Profiling:
     """What an emulated device can tell."""
-    counts = [count_instructions(profile, _bytes(file), runs, file.name) for file in files]
+    counts = [count_instructions(profile, read_artifact(file), runs, file.name) for file in files]
     with Device(profile, make_transport(profile)) as device:
         info = device.info
     reference = counts[1] if len(counts) > 1 else None
@@ -147,7 +148,7 @@ def _counted(profile: Profile, files: Sequence[Path], runs: int) -> Profiling:
 def _timed(profile: Profile, files: Sequence[Path], runs: int, seed: int) -> Profiling:
     notes: list[str] = []
     with Device(profile, make_transport(profile)) as device:
-        handles = [device.load(_bytes(file), name=file.name) for file in files]
+        handles = [device.load(read_artifact(file), name=file.name) for file in files]
         if len(files) == 1:
             comparison, latency = None, device.latency(handles[0], runs=runs)
         else:
@@ -188,10 +189,3 @@ def default_device(file: Path, machine: str) -> str:
     if file.suffix.lower() == ".onnx":
         return "arm-onnxruntime" if machine in ("aarch64", "arm64") else "cpu-onnxruntime"
     raise UsageError(f"{file.name}: edgeq runs .onnx and .tflite files")
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {file}: {error.strerror}") from None
