@@ -8,7 +8,6 @@ from edgeq.graph.passes.clip_from_extremum import clip_from_extremum
 from edgeq.graph.passes.convolve_batchnorm import convolve_batchnorm
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_constants import fold_constants
-from edgeq.graph.passes.fuse_hard_swish import fuse_hard_swish
 from edgeq.graph.passes.keep_module_paths import keep_module_paths
 from edgeq.graph.passes.merge_slices import merge_slices
 from edgeq.graph.passes.multiply_by_reciprocal import multiply_by_reciprocal
@@ -25,8 +24,8 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     static_shapes,
     fold_batchnorm,
     convolve_batchnorm,
+    # A HardSwish that is written out stays so: LiteRT's delegate takes its sums and products, and no integer HARD_SWISH.
     multiply_by_reciprocal,
-    fuse_hard_swish,  # whose sixth is a factor by now
     clip_from_extremum,
     merge_slices,
     pool_from_mean,
