@@ -12,9 +12,17 @@ from scipy import stats
 Array = npt.NDArray[Any]
 
 
-def scores(model: bytes, x: Array) -> Array:
-    """The first output of an ONNX file for all samples, in batches of its own size or of 100; one thread."""
+def scores(model: bytes, x: Array, *, optimized: bool = True) -> Array:
+    """The first output of an ONNX file for all samples, in batches of its own size or of 100; one thread.
+
+    Args:
+        model: the file.
+        x: the samples.
+        optimized: with onnxruntime's graph optimizations, as it runs by default.
+    """
     options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     shape, name = session.get_inputs()[0].shape, session.get_inputs()[0].name
