@@ -24,7 +24,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     static_shapes,
     fold_batchnorm,
     convolve_batchnorm,
-    # A HardSwish that is written out stays so: LiteRT's delegate takes its sums and products, and no integer HARD_SWISH.
+    # A HardSwish that is written out stays so: LiteRT's delegate takes its sum and product, but no integer HARD_SWISH.
     multiply_by_reciprocal,
     clip_from_extremum,
     merge_slices,
