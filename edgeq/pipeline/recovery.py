@@ -16,7 +16,7 @@ from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import digest, dump, restore
 from edgeq.progress import Reporter
 from edgeq.recovery.guided import Advice, Guided, guided
-from edgeq.recovery.outcome import Progress
+from edgeq.recovery.outcome import Progress, RecoveryResult
 from edgeq.recovery.samples import Shuffled
 from edgeq.recovery.stopping import Budget
 from edgeq.release.release import Recovery, RecoveryPoint
@@ -109,8 +109,20 @@ def _header(found: Guided) -> dict[str, object]:
     for run in found.runs:
         points += [{"step": before + point.step, "loss": point.deployed} for point in run.curve]
         before += run.steps
-    reason = "; ".join((*found.did, *(w for run in found.runs for w in run.warnings)))
+    reason = "; ".join(
+        (*found.did, *(_watched(run) for run in found.runs), *(w for r in found.runs for w in r.warnings))
+    )
     return {"kept": found.kept, "reason": reason, "points": points, "steps": before, "widened": found.widened}
+
+
+def _watched(run: RecoveryResult) -> str:
+    """What the run's ends say of the basin."""
+    first, last = run.curve[0], run.curve[-1]
+    return (
+        f"held-out D {first.deployed:.3g} to {last.deployed:.3g} (latent weights {last.latent:.3g}), "
+        f"t* {first.t_star:.2f} to {last.t_star:.2f}, I {first.inward:.2g} to {last.inward:.2g}, "
+        f"{last.flipped:.1%} of the codes flipped"
+    )
 
 
 def _report(progress: Progress, reporter: Reporter) -> None:

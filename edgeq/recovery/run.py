@@ -23,8 +23,10 @@ from edgeq.recovery.stopping import GAVE_UP, Budget, Point, is_hopeless, warning
 from edgeq.recovery.teacher import Teacher
 from edgeq.recovery.trainer import Trainer
 from edgeq.recovery.watch import divergence_of, split, why_not_kept
+from edgeq.recovery.whereabouts import Whereabouts, whereabouts
 
 _WATCHES = 8
+_HALF = 0.5
 _TRIAL_STEPS = 3
 #: Where the loss is above this multiple of the best so far, the rate is too high: back to the best, at half of it.
 _LOST = 2.0
@@ -152,9 +154,13 @@ class Run:
         latent = self.watched.scores(self.trainer.outputs)
         simulation.enable()
         flipped = self.trainer.flipped()
+        where = self._whereabouts(progress)
         state.curve.append(
-            Point(state.step, progress, deployed.mean, latent.mean, deployed.agreement, flipped, self._elapsed())
-        )
+            Point(
+                state.step, progress, deployed.mean, latent.mean, deployed.agreement, flipped, self._elapsed(),
+                where.t_star, where.inward,
+            )
+        )  # fmt: skip
         if deployed.mean < state.best_divergence:
             state.best, state.best_divergence = self.trainer.copy(), deployed.mean
         elif deployed.mean > _LOST * state.best_divergence and progress < _TOO_LATE:
@@ -166,6 +172,15 @@ class Run:
         if said:
             state.warned = True
             state.warnings.append(said)
+
+    def _whereabouts(self, progress: float) -> Whereabouts:
+        """At the start, half way and at the end; elsewhere not read."""
+        curve = self.state.curve
+        if curve and not (progress >= 1.0 or (progress >= _HALF > curve[-1].progress)):
+            return Whereabouts(math.nan, math.nan)
+        plan = self.trainer.simulation.plan()
+        inputs, _, _ = self.watched.batches[0]
+        return whereabouts(self.graph, plan, inputs, self.watched.measure.task)
 
     def _first_rate(self) -> float:
         if self.recipe.polyak > 0:

@@ -86,6 +86,8 @@ class Point:
         agreement: share of samples with the float model's decision; NaN where there are no decisions.
         flipped: share of the weight codes that differ from the start.
         seconds: since the start, earlier parts of an interrupted run included.
+        t_star: where the basin's edge lies (``whereabouts``); NaN where it was not read, as at most points.
+        inward: I there; NaN likewise.
     """
 
     step: int
@@ -95,6 +97,8 @@ class Point:
     agreement: float
     flipped: float
     seconds: float
+    t_star: float = math.nan
+    inward: float = math.nan
 
 
 def why_stop(curve: Sequence[Point], inside: float) -> str:

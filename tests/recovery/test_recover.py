@@ -56,6 +56,11 @@ def test_it_recovers_most_of_what_two_bits_lost_and_gives_a_valid_plan() -> None
     assert seen[-1] == 0.0
     assert [p.step for p in result.curve] == sorted({p.step for p in result.curve})
     assert result.curve[-1].flipped > 0
+    # At the start descent leads strongly inwards; at the end little is left to gain that way.
+    assert result.curve[0].inward > 0
+    assert abs(result.curve[-1].inward) < 0.2 * result.curve[0].inward
+    assert all(0 < result.curve[i].t_star < 1 for i in (0, -1))
+    assert [point.t_star >= 0 for point in result.curve].count(True) == 3
     assert result.plan.method == "nearest+statistics+recovery"
     validate(case.graph, result.plan)
 
