@@ -6,12 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeq.basin.divergence import Divergence
+from edgeq.graph.execute import to_torch
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.recovery.averaging import Average
 from edgeq.recovery.latents import _in_cell
 from edgeq.recovery.oscillation import Freezer
 from edgeq.recovery.rates import Recipe, groups, weight_unit
 from edgeq.recovery.step_sizes import SMALLEST, bounds, gradient_scale
+from edgeq.recovery.teacher import Lesson
+from edgeq.recovery.trainer import Trainer
 from edgeq.simulate import Simulation
 from edgeq.simulate.fake_quantize import WeightQuantizer
 
@@ -128,3 +132,24 @@ def test_the_average_forgets_the_start_and_gives_the_parameters_back() -> None:
         assert torch.allclose(parameter, torch.ones(3), atol=1e-6)
         parameter.data.fill_(7.0)
     assert torch.equal(parameter.data, torch.ones(3))
+
+
+def test_features_are_compared_where_samples_are_few() -> None:
+    assert Recipe().settled(100).features == 1.0
+    assert Recipe().settled(100_000).features == 0.0
+    assert Recipe().settled(None).features == 0.0
+    assert Recipe(features=0.3).settled(None).features == 0.3
+
+
+def test_fine_activations_stay_real_while_training_and_are_on_their_grids_when_scored() -> None:
+    case = digits("w2a8")
+    trainer = Trainer(case.graph, case.plan, Recipe(average=0), Divergence("classes", ()), torch.device("cpu"))
+    quantizers = [q for _, q in trainer.simulation.activations()]
+    seen: list[bool] = []
+    quantizers[0].register_forward_hook(lambda module, *_: seen.append(module.enabled))
+    wanted = to_torch(case.graph)(case.train[:8])
+    trainer.update(0, (case.train[:8],), Lesson((wanted,)), 0.001)
+    trainer.outputs((case.train[:8],))
+    assert seen == [False, True]
+    assert all(q.enabled for q in quantizers)
+    assert all(q.scale.grad is None for q in quantizers)

@@ -83,6 +83,14 @@ def test_a_destructive_rate_is_not_kept() -> None:
     assert "do not show that it is better" in result.reason
 
 
+def test_a_rate_that_is_too_high_is_halved_from_the_best_point_on() -> None:
+    case = digits("w4a8")
+    result = short(case, steps=40, recipe=Recipe(rate=0.3))
+    assert any("went back to the best point, at half the rate" in said for said in result.warnings)
+    # It ends far under where the first rate had brought it.
+    assert result.curve[-1].deployed < 0.5 * max(point.deployed for point in result.curve)
+
+
 def test_the_start_is_kept_where_training_adds_nothing() -> None:
     case = digits("w4a8")
     result = short(case, steps=3, recipe=Recipe(rate=1e-9, average=0))
