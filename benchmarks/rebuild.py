@@ -1,6 +1,6 @@
 """A release made again: in another folder, from inputs that lie elsewhere, with another number of threads.
 
-    python benchmarks/rebuild.py [MODEL ...]     # default kws_dscnn resnet20; writes benchmarks/results/rebuild.md
+    python benchmarks/rebuild.py [MODEL|BITS ...]     # default kws_dscnn resnet20; writes benchmarks/results/rebuild.md
 
 Each model is released with one thread, then made again by `edgeq verify --rebuild` with two, from copies of its inputs
 in another folder; "same" means that every byte of both model files is, from the same inputs and versions. Then once
@@ -62,20 +62,24 @@ def rows(case: Case, bits: str) -> Iterator[str]:
             yield f"| {case.name} | {bits} | 1 thread | {told} | {outcome} | {files} |"
 
 
+def write(lines: list[str]) -> None:
+    """The table; a model that was not run keeps the rows of its last run."""
+    before = RESULT.read_text(encoding="utf-8").splitlines()[2:] if RESULT.is_file() else []
+    ran = {tuple(line.split("|")[1:3]) for line in lines}
+    kept = [line for line in before if tuple(line.split("|")[1:3]) not in ran]
+    RESULT.write_text("\n".join([*HEADER, *kept, *lines]) + "\n", encoding="utf-8")
+
+
 def main(wanted: list[str]) -> None:
-    """Make each model twice and write the table."""
-    names = wanted or ["kws_dscnn", "resnet20"]
+    """Make each model again and write the table as it grows."""
+    names = [name for name in wanted if name not in BITS] or ["kws_dscnn", "resnet20"]
     lines = []
     for case in (case for case in CASES if case.name in names):
-        for bits in BITS:
+        for bits in [name for name in wanted if name in BITS] or BITS:
             for line in rows(case, bits):
-                lines.append(line)
                 print(line, flush=True)
-    # A model that was not run keeps the rows of its last run.
-    before = RESULT.read_text(encoding="utf-8").splitlines()[2:] if RESULT.is_file() else []
-    ran = {line.split("|")[1].strip() for line in lines}
-    kept = [line for line in before if line.split("|")[1].strip() not in ran]
-    RESULT.write_text("\n".join([*HEADER, *kept, *lines]) + "\n", encoding="utf-8")
+                lines.append(line)
+                write(lines)
 
 
 if __name__ == "__main__":
