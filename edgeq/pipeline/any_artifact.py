@@ -23,6 +23,7 @@ from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.sources import load_model
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Parity
 from edgeq.metric import default_metric, evaluate
+from edgeq.pipeline.validate import join_outputs
 from edgeq.release.statistics.shares import clopper_pearson
 
 Array = npt.NDArray[Any]
@@ -138,14 +139,11 @@ def _outputs(device: Device, handle: Handle, dataset: Dataset) -> Array:
     """The first output of all samples, as real values."""
     matched = match_inputs(handle, dataset.specs)
     first = handle.outputs[0].name
-    return np.concatenate(
-        [
-            device.run(handle, {file: _arranged(inputs[model], order) for model, (file, order) in matched.items()})[
-                first
-            ]
-            for inputs in _batches(dataset)
-        ]
-    )
+    parts = [
+        device.run(handle, {file: _arranged(inputs[model], order) for model, (file, order) in matched.items()})[first]
+        for inputs in _batches(dataset)
+    ]
+    return join_outputs(parts, dataset)
 
 
 def _batches(dataset: Dataset) -> Iterator[dict[str, Array]]:

@@ -115,7 +115,7 @@ def _deployed(validation: Validation, device: Device, profile: Profile, file: Fi
             )
             for inputs in _inputs(validation.sets.evaluation, validation.reporter)
         ]
-        return _pack(np.concatenate(parts))
+        return _pack(join_outputs(parts, validation.sets.evaluation))
 
     key = device_key(validation, device, profile) | {"file": file.sha256 if kind == "integer" else _sha(data)}
     return _unpack(validation.folder.stage(f"outputs-{profile.name}-{kind}", key, compute))
@@ -134,6 +134,11 @@ def simulate(validation: Validation, kernels: str) -> Array:
     return _unpack(validation.folder.stage("simulated", key, compute))
 
 
+def join_outputs(parts: list[Array], dataset: Dataset) -> Array:
+    """The outputs of all samples; of a whole input the output's first dimension may count something else."""
+    return np.stack(parts) if dataset.whole and len(parts[0]) != 1 else np.concatenate(parts)
+
+
 def _run_module(module: nn.Module, validation: Validation) -> Array:
     parts = []
     names = [name(value) for value in validation.model.graph.inputs]
@@ -141,7 +146,7 @@ def _run_module(module: nn.Module, validation: Validation) -> Array:
         for inputs in _inputs(validation.sets.evaluation, validation.reporter):
             result = module(*(torch.from_numpy(inputs[key]) for key in names))
             parts.append((result[0] if isinstance(result, tuple) else result).numpy())
-    return np.concatenate(parts)
+    return join_outputs(parts, validation.sets.evaluation)
 
 
 def _inputs(dataset: Dataset, reporter: Reporter) -> Iterator[dict[str, Array]]:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 import xmlschema
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.cli import COMMANDS
 from edgeq.release.report_json import report_schema
@@ -159,3 +159,25 @@ def test_an_op_that_a_runtime_has_only_in_float_is_said_and_breaks_no_promise(ed
     (delivered,) = [c for c in report["checks"] if c["name"] == "delivered" and c["device"] == "cpu-onnxruntime"]
     assert delivered["outcome"] == "pass", delivered
     assert "up (ConvTranspose) at w8a8 runs on cpu-onnxruntime, but no faster than in float" in report["notes"]
+
+
+def test_a_sample_whose_output_has_many_rows_is_one_sample(edgeq: Run, project: Project) -> None:
+    # A tagger of one sentence at a time: six words, three tags, no batch dimension at the output.
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.normal(size=(4, 3)).astype(np.float32), "words": np.array([6, 3])}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Reshape", ["p", "words"], ["y"])],
+        "tagger",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 3])],
+        [numpy_helper.from_array(array, key) for key, array in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), project.model)
+    np.savez(project.data, x=rng.normal(size=(24, 1, 6, 4)).astype(np.float32))
+    np.savez(project.evaluation, x=rng.normal(size=(20, 1, 6, 4)).astype(np.float32))
+    report = json.loads(edgeq(*project.arguments(), "--json").out)
+    assert set(report["devices"]) == {"cpu-onnxruntime", "cpu-litert"}
+    for device in report["devices"].values():
+        assert device["parity"]["compared"] == 20 * 6 * 3
+        assert device["parity"]["unequal"] == 0
+    assert not [check for check in report["checks"] if "scores for" in check["reason"]]
