@@ -28,7 +28,7 @@ def nearest(graph: Graph, skeleton: Skeleton, ranges: Ranges) -> Plan:
     for value, weight in weighted(graph, skeleton).items():
         scale = abs(weight.rows).max(1, initial=0.0) / weight.qmax
         grid = weight.grid(safe_scales(weight, scale, graph, activations))
-        weights[value] = QuantizedConstant(grid.quantize(weight.real), grid)
+        weights[value] = grid.quantize_constant(weight.real)
     return Plan(
         skeleton=skeleton,
         activations=activations,

@@ -17,6 +17,7 @@ from edgeq.errors import DataError, PlanError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph, name
+from edgeq.graph.passes.pairs_to_clips import pairs_to_clips
 from edgeq.graph.sources import load_model
 from edgeq.pipeline.options import Options
 from edgeq.plan.bits import Bits
@@ -106,6 +107,8 @@ def open_model(options: Options) -> Model:
     graph = load_model(
         options.model, weights=options.weights, example=example, shapes=options.shapes, constants=options.constants
     )
+    if any(node.op_type == "DequantizeLinear" for node in graph.nodes):
+        graph = pairs_to_clips(graph)  # another tool has quantized it: here it is quantized anew
     model = Model(graph, onnx_format.export(graph, None))
     model.module  # noqa: B018  # an unknown op is refused here, before any sample is read
     return model

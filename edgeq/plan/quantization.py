@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from edgeq.errors import PlanError
 
+#: Numbers of a constant that are quantized at a time.
+_PIECE = 1 << 22
+
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
@@ -73,10 +76,25 @@ class Quantization:
         codes = np.rint(real.astype(np.float32) / scale).astype(np.float64) + zero_point
         return np.asarray(np.clip(codes, self.qmin, self.qmax), np.int64)
 
+    def quantize_constant(self, real: FloatArray) -> "QuantizedConstant":
+        """A constant on this grid; a large one goes piece by piece, so that no copy of it in wider numbers exists."""
+        if real.size <= _PIECE or real.ndim < 2:
+            return QuantizedConstant(self.quantize(real), self)
+        codes = np.empty(real.shape, np.int8 if self.bits <= 8 else np.int64)
+        rows = max(1, _PIECE * real.shape[0] // real.size)
+        for first in range(0, real.shape[0], rows):
+            piece = slice(first, first + rows)
+            on = self
+            if self.axis == 0:
+                on = Quantization(self.scale[piece], self.zero_point[piece], self.bits, 0, self.narrow)
+            codes[piece] = on.quantize(real[piece])
+        return QuantizedConstant(codes, self)
+
     def dequantize(self, codes: IntArray) -> npt.NDArray[np.float32]:
         """Real values (float32) of codes."""
         scale, zero_point = self.broadcast(codes.ndim)
-        return np.asarray((codes.astype(np.int64) - zero_point).astype(np.float32) * scale, np.float32)
+        wide = np.int64 if self.bits > 16 else np.int32
+        return np.asarray((codes.astype(wide) - zero_point.astype(wide)).astype(np.float32) * scale, np.float32)
 
     def same_grid(self, other: "Quantization") -> bool:
         """Whether both describe the same real numbers with the same codes."""
@@ -117,7 +135,10 @@ def _positive(scale: float, qmax: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedConstant:
-    """A constant tensor as integer codes on its grid (a weight, a bias, or a constant operand)."""
+    """A constant tensor as integer codes on its grid (a weight, a bias, or a constant operand).
+
+    Codes of up to 8 bits are held as int8, whatever they come as: a plan takes a quarter of the float model.
+    """
 
     codes: IntArray
     quantization: Quantization
@@ -130,6 +151,8 @@ class QuantizedConstant:
             raise PlanError(f"{self.quantization.scale.shape[0]} scales for {self.codes.shape[axis]} channels")
         if self.codes.size and (self.codes.min() < self.quantization.qmin or self.codes.max() > self.quantization.qmax):
             raise PlanError(f"a code is outside [{self.quantization.qmin}, {self.quantization.qmax}]")
+        if self.quantization.bits <= 8:
+            object.__setattr__(self, "codes", self.codes.astype(np.int8, copy=False))
 
     @property
     def real(self) -> npt.NDArray[np.float32]:

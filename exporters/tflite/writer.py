@@ -132,10 +132,6 @@ class Writer:
         model.metadata = [self._metadata(key, value) for key, value in metadata.items()]
         model.buffers = self._buffers
         model.signatureDefs = [_signature(inputs, outputs)]
-        if self._bytes > _LIMIT - (1 << 24):
-            raise ModelError(
-                f"the model's constants take {self._bytes >> 20} MiB; a .tflite file holds less than 2 GiB"
-            )
         builder = flatbuffers.Builder(min(self._bytes + (1 << 16), _LIMIT))
         builder.Finish(model.Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
@@ -153,6 +149,8 @@ class Writer:
             self._buffers.append(buffer)
             self._buffer_of[raw] = len(self._buffers) - 1
             self._bytes += len(raw) + 64
+            if self._bytes > _LIMIT - (1 << 24):
+                raise ModelError("the model's constants do not fit in a .tflite file, which holds less than 2 GiB")
         return self._buffer_of[raw]
 
     def _unique(self, name: str) -> str:

@@ -153,3 +153,18 @@ def test_the_same_grid() -> None:
     assert grid.same_grid(per_tensor(0.1, 3))
     for other in (per_tensor(0.2, 3), per_tensor(0.1, 2), per_tensor(0.1, 3, 7)):
         assert not grid.same_grid(other)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_large_constant_is_quantized_piece_by_piece_to_the_same_codes(
+    axis: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = np.random.default_rng(0).normal(size=(7, 5, 3)).astype(np.float32)
+    scale = np.array(0.02, np.float32) if axis is None else np.linspace(0.01, 0.03, real.shape[axis], dtype=np.float32)
+    grid = Quantization(scale, np.zeros(scale.shape, np.int64), 8, axis, narrow=True)
+    whole = grid.quantize_constant(real)
+    monkeypatch.setattr("edgeq.plan.quantization._PIECE", 20)
+    pieces = grid.quantize_constant(real)
+    np.testing.assert_array_equal(pieces.codes, whole.codes)
+    np.testing.assert_array_equal(whole.codes, grid.quantize(real))
+    assert pieces.codes.dtype == whole.codes.dtype == np.int8
