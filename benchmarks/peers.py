@@ -214,7 +214,7 @@ def _answer(peer: Peer, job: dict[str, Any], folder: Path, core: int) -> dict[st
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )  # fmt: skip
     if run.returncode != 0 or not run.stdout.strip():
-        told = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
+        told = [line for line in run.stderr.splitlines() if "Error" in line] or [f"exit code {run.returncode}"]
         print(run.stderr, file=sys.stderr)
         return {"failed": told[-1].strip()[:200]}
     answer: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])

@@ -78,7 +78,8 @@ def summary(results: dict[str, Any]) -> str:
         if _REFERENCE not in ours or not others:
             continue
         auto = ours[_REFERENCE]
-        best = max((m for m in ours if m != _REFERENCE), key=lambda m: ours[m]["top1"], default=_REFERENCE)
+        best = max((m for m in ours if m != _REFERENCE), key=lambda m: ours[m]["top1"], default=None)
+        other = "" if best is None else f"{best} {ours[best]['top1'] * 100:.2f}"
         peer = max(others, key=lambda key: others[key]["top1"])
         p = mcnemar(unpacked(others[peer]["right"], count), unpacked(auto["right"], count))
         ahead = others[peer]["top1"] - auto["top1"]
@@ -88,8 +89,8 @@ def summary(results: dict[str, Any]) -> str:
         name = f"{' '.join(peer)}{'' if others[peer]['file kB'] is not None else ' (simulation)'}"
         lines.append(
             f"| {model} | {bits} | {results[model]['float'] * 100:.2f} "
-            f"| {auto['top1'] * 100:.2f} | {auto['seconds']:.0f} | {best} {ours[best]['top1'] * 100:.2f} "
-            f"| {name} {others[peer]['top1'] * 100:.2f} | {others[peer]['seconds']:.0f} "
+            f"| {auto['top1'] * 100:.2f} | {auto['seconds']:.1f} | {other} "
+            f"| {name} {others[peer]['top1'] * 100:.2f} | {others[peer]['seconds']:.1f} "
             f"| {ahead * 100:+.2f} ({p:.2g}) | {verdict} |"
         )
     told = f"In {len(behind)} of {total} cells a peer is ahead of `auto` by more than chance: {'; '.join(behind)}."
