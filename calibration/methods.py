@@ -1,7 +1,7 @@
 """The methods by name: how the integers can be chosen, cheapest first. One line here and one file each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,10 +12,15 @@ from edgeq.calibration.grids import activation_grids
 from edgeq.calibration.mse_scale import min_max, mse_scale
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import Ranges
+from edgeq.calibration.reconstruction import Store, reconstruct
+from edgeq.calibration.repair import better, repair
 from edgeq.calibration.sequential import Rounding, UnitProgress, sequential
 from edgeq.errors import UsageError
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
+
+#: Batches that choose between a plan before and after reconstruction.
+JUDGES = 8
 
 Samples = Sequence[tuple[torch.Tensor, ...]]
 
@@ -30,6 +35,7 @@ class Method:
         rounding: chooses a layer's codes knowing its input; None rounds all layers at once, without samples.
         match_variance: also match each output's variance to the float model's.
         first_order: the rounding looks at weights alone.
+        reconstruct: then learn each block's rounding, scales and biases together.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Method:
     rounding: Rounding | None
     match_variance: bool = False
     first_order: bool = False
+    reconstruct: bool = False
 
     def __call__(
         self,
@@ -46,6 +53,8 @@ class Method:
         samples: Samples = (),
         *,
         progress: UnitProgress | None = None,
+        store: Store | None = None,
+        seed: int = 0,
     ) -> Plan:
         """The plan of this method. Deterministic.
 
@@ -54,7 +63,9 @@ class Method:
             skeleton: what is integer, with how many bits.
             ranges: of the quantized values (``edgeq.calibration.ranges.observe``).
             samples: calibration inputs in the order of the graph's inputs, batch by batch; unlabelled.
-            progress: called after each unit: (name, units done, units in all).
+            progress: called after each unit or block: (name, done, in all).
+            store: keeps the result of each block, where the method works block by block.
+            seed: of what is drawn at random.
 
         Raises:
             DataError: the method needs samples and there are none.
@@ -62,11 +73,17 @@ class Method:
         """
         if self.rounding is None:
             return nearest(graph, skeleton, ranges)
-        return sequential(
+        plan = sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
             method=self.name, match_variance=self.match_variance, first_order=self.first_order,
-            progress=progress,
+            progress=None if self.reconstruct else progress,
         )  # fmt: skip
+        if not self.reconstruct:
+            return plan
+        learned = reconstruct(graph, plan, samples, seed=seed, store=store, progress=progress)
+        # Least squares shrinks a block's output: at 2 and 3 bits its variance must be given back, at 4 that costs.
+        kept, _ = better(graph, (plan, learned, repair(graph, learned, samples)), list(samples)[:JUDGES])
+        return replace(kept, method=self.name)
 
 
 METHODS: tuple[Method, ...] = (
@@ -83,6 +100,7 @@ METHODS: tuple[Method, ...] = (
     Method("gptq+variance", "gptq, and each layer's variance corrected", gptq, True),
     Method("descent", "gptq, then coordinate descent on codes and scales", gptq_descent),
     Method("adaround", "learned rounding, started from gptq's scales", adaround),
+    Method("brecq", "gptq+variance, then each block learns rounding, scales and biases", gptq, True, reconstruct=True),
 )
 
 

@@ -48,13 +48,17 @@ class Walk:
     quantized: Streams = field(default_factory=Streams)
     batches: int = 0
 
-    def start(self, samples: Iterable[Inputs]) -> "Walk":
+    def start(self, samples: Iterable[Inputs], most: int | None = None) -> "Walk":
         """Take in the samples, batch by batch, in the order of the graph's inputs.
+
+        Args:
+            samples: the batches.
+            most: samples in a batch, where the model allows to cut it.
 
         Raises:
             DataError: there are none.
         """
-        for batch in _cut(self.graph, samples):
+        for batch in _cut(self.graph, samples, most):
             for value, tensor in zip(self.graph.inputs, batch, strict=True):
                 self.real.append(name(value), tensor)
                 self.quantized.append(name(value), tensor)
@@ -72,7 +76,7 @@ class Walk:
     def inputs(self, unit: Unit, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One batch of a unit's first input: (in the float model, in the quantized model as the unit reads it)."""
         value = unit.inputs[0]
-        return self._float_reader(index)(value), self._reader(unit, index, {})(value)
+        return self.real_reader(index)(value), self.reader(unit, index, {})(value)
 
     def advance(self, unit: Unit, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> None:
         """Run a unit on both sides; the quantized side with that weight and bias, each in the graph's layout.
@@ -82,20 +86,21 @@ class Walk:
             weight: real values on the weight's grid; None where the weight stays in float.
             bias: (channels,); None keeps the float one.
         """
-        replaced = self._replaced(unit, weight, bias)
+        replaced = self.replaced(unit, weight, bias)
         with torch.no_grad():
             for index in range(self.batches):
-                results = self._run(unit, self._float_reader(index))
+                results = self.run(unit, self.real_reader(index))
                 for value, tensor in zip(unit.outputs, results, strict=False):
                     self.real.append(value, tensor)
-                results = self._run(unit, self._reader(unit, index, replaced), bias)
+                results = self.run(unit, self.reader(unit, index, replaced), bias)
                 for value, tensor in zip(unit.outputs, results, strict=False):
                     self.quantized.append(value, tensor, self.activations.get(value) if unit.integer else None)
         for value in self._dead_after.get(unit.name, ()):
             self.real.drop(value)
             self.quantized.drop(value)
 
-    def _replaced(self, unit: Unit, weight: torch.Tensor | None, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    def replaced(self, unit: Unit, weight: torch.Tensor | None, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """A unit's chosen weight and bias by value name, in the graph's layout."""
         replaced: dict[str, torch.Tensor] = {}
         if weight is not None and unit.weight is not None:
             replaced[unit.weight] = weight
@@ -105,10 +110,13 @@ class Walk:
             replaced[unit.bias] = bias.to(torch.float32).reshape(array.shape if array.size == len(bias) else (-1,))
         return replaced
 
-    def _float_reader(self, index: int) -> Callable[[str], torch.Tensor]:
+    def real_reader(self, index: int) -> Callable[[str], torch.Tensor]:
+        """What a unit reads in one batch of the float model."""
         return lambda value: self.real.get(value, index) if value in self.real else self._constant(value)
 
-    def _reader(self, unit: Unit, index: int, replaced: Mapping[str, torch.Tensor]) -> Callable[[str], torch.Tensor]:
+    def reader(self, unit: Unit, index: int, replaced: Mapping[str, torch.Tensor]) -> Callable[[str], torch.Tensor]:
+        """What a unit reads in one batch of the quantized model, some values replaced."""
+
         def read(value: str) -> torch.Tensor:
             if value in replaced:
                 return replaced[value]
@@ -134,9 +142,10 @@ class Walk:
         grid = self.activations.get(value)
         return tensor if grid is None else decode(encode(tensor, grid), grid)
 
-    def _run(
+    def run(
         self, unit: Unit, read: Callable[[str], torch.Tensor], bias: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
+        """One unit on what ``read`` gives by value name: its outputs, not yet on a grid."""
         values: dict[str, torch.Tensor] = {}
 
         def read_inside(value: str) -> torch.Tensor:
@@ -152,7 +161,7 @@ class Walk:
         return results
 
 
-def _cut(graph: Graph, samples: Iterable[Inputs]) -> Iterator[Inputs]:
+def _cut(graph: Graph, samples: Iterable[Inputs], limit: int | None) -> Iterator[Inputs]:
     """The samples in batches whose largest value stays small; a model of fixed batch takes them as they are."""
     fixed = any(value.shape is None or isinstance(value.shape[0], int) for value in graph.inputs if value.shape != ())
     most = 0
@@ -164,7 +173,7 @@ def _cut(graph: Graph, samples: Iterable[Inputs]) -> Iterator[Inputs]:
             with torch.no_grad():
                 one = tuple(tensor[:1] for tensor in batch)
                 largest = max(t.numel() * t.element_size() for _, t in iterate_values(to_torch(graph), one))
-            most = max(1, LARGEST_TENSOR // max(largest, 1))
+            most = max(1, min(LARGEST_TENSOR // max(largest, 1), limit or len(batch[0])))
         yield from zip(*(torch.split(tensor, most) for tensor in batch), strict=True)
 
 

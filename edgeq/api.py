@@ -35,7 +35,7 @@ def convert(
         model: path of an ``.onnx`` or ``.pt2`` file, or ``package.module:factory``.
         data: samples to calibrate with: see ``edgeq.calibration.data``.
         device: profile or profiles, by name or path; the default is this machine's ONNX Runtime and LiteRT.
-        bits: the number format.
+        bits: the number format; ``auto`` chooses each layer's (see ``max_size``).
         evaluation: samples to evaluate on; default: a part of ``data`` that is kept apart.
         output: the release folder.
         options: further fields of :class:`edgeq.pipeline.options.Options`.
@@ -51,7 +51,8 @@ def convert(
             data=str(data),
             output=Path(output),
             evaluation=None if evaluation is None else str(evaluation),
-            bits=Bits.parse(bits),
+            bits=Bits(8, 8) if bits == "auto" else Bits.parse(bits),
+            auto_bits=bits == "auto",
             **options,
         )
     )

@@ -1,5 +1,6 @@
 """``edgeq convert``: options, progress and the final table; the work is ``edgeq.pipeline``."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"{text!r} is not a list of numbers; write for example 0.485,0.456,0.406") from None
 
 
+def _size(text: str | None, bits: str) -> float | None:
+    if text is None:
+        return None
+    if bits != "auto":
+        raise UsageError(f"--max-size goes with --bits auto, not with {bits}")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kB|MB|B|)", text.strip())
+    if found is None:
+        raise UsageError(f"--max-size {text!r}: write for example 60kB or 1.5MB")
+    return float(found[1]) * {"kB": 1e3, "MB": 1e6}.get(found[2], 1.0)
+
+
 def _pair(text: str, option: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found or not key or not value:
@@ -65,7 +77,8 @@ def output_options(function: Any) -> Any:
 @click.option("--data", required=True, help="Samples: .npz, .npy, a folder of images, or package.module:callable.")
 @click.option("--eval", "evaluation", help="Samples to evaluate on; default: a part of --data that is kept apart.")
 @click.option("--device", "devices", multiple=True, help="Device profile, by name or .toml file; may be repeated.")
-@click.option("--bits", default="w8a8", show_default=True, help="Number format: w8a8, w4a8, w4 (weight-only) ...")
+@click.option("--bits", default="w8a8", show_default=True, help="Number format: w8a8, w4a8, w4 (weight-only), auto ...")
+@click.option("--max-size", metavar="SIZE", help="With --bits auto: bytes that the weights may take, packed: 60kB.")
 @click.option("--bits-for", multiple=True, metavar="GLOB=BITS", help="Another format for the layers that match.")
 @click.option("--float", "floats", multiple=True, metavar="GLOB", help="Leave the layers that match in float.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict (.pt or .safetensors) for a factory.")
@@ -184,7 +197,9 @@ def _options(model: str, given: dict[str, Any]) -> Any:
         preprocessing=Preprocessing.from_options(**chosen) if chosen else None,
         samples=given["samples"],
         evaluation_samples=given["eval_samples"],
-        bits=Bits.parse(given["bits"]),
+        bits=Bits(8, 8) if given["bits"] == "auto" else Bits.parse(given["bits"]),
+        auto_bits=given["bits"] == "auto",
+        max_size=_size(given["max_size"], given["bits"]),
         overrides=tuple(overrides),
         observer=given["observer"],
         method=given["method"],

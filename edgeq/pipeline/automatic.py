@@ -3,8 +3,8 @@
 What leads it is where the loss comes from. The divergence of the quantized model from the float one is measured on
 samples that no method has seen, and once more with the weights left in float: what the activations cost alone. No
 rounding of weights gets far below that, so where the activations have most of the loss their ranges are chosen anew,
-and where they have nearly all of it the search ends. Otherwise, in order of cost: equalization, bias correction,
-statistics, GPTQ, GPTQ with variances, block reconstruction.
+and where they have nearly all of it only block reconstruction is left, which learns with them in the loop. Otherwise,
+in order of cost: equalization, bias correction, statistics, GPTQ, GPTQ with variances, block reconstruction.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ WORTH = 0.95
 MOSTLY = 0.5
 #: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
 CHEAP = ("bias", "statistics")
-COSTLY = ("gptq", "gptq+variance")
+COSTLY = ("gptq", "gptq+variance", "brecq")
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,11 @@ def _first_reason(run: "_Search") -> str:
     run.try_other_ranges()
     run.try_equalization()
     for name in (*CHEAP, *COSTLY):
-        if reason := run.reason():
-            return reason
-        if not run.try_method(name) and name in COSTLY:
+        if run.loss <= GOOD:
+            break
+        if run.only_activations() and name != "brecq":
+            continue
+        if not run.try_method(name) and name in COSTLY[:-1]:
             return f"{name} brought too little to go on"
     return run.reason() or "no method is left"
 
@@ -129,9 +131,13 @@ class _Search:
         """Why nothing more is worth trying, or ""."""
         if self.loss <= GOOD:
             return "as good as float"
-        if self.activations is not None and self.loss <= NEAR * self.activations:
-            return "what is left comes from the activations, not from the weights' rounding"
-        return ""
+        return (
+            "what is left comes from the activations, not from the weights' rounding" if self.only_activations() else ""
+        )
+
+    def only_activations(self) -> bool:
+        """Whether better rounding of weights has nothing left to bring."""
+        return self.activations is not None and self.loss <= NEAR * self.activations
 
     def try_other_ranges(self) -> None:
         """Where the activations have most of the loss: ranges of another observer."""

@@ -84,12 +84,20 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
     skeleton = settle(model, skeleton, asked, sets)
     ranges = calibrate(options, model, skeleton, sets, folder, reporter)
     reporter.finish(f"{len(ranges.ranges)} ranges ({ranges.observer}) from {ranges.samples} samples")
+    if options.auto_bits:
+        from edgeq.pipeline.widths import choose_widths, with_widths  # its solver takes a second to import
+
+        reporter.start("bits")
+        widths = choose_widths(options, model, skeleton, ranges, sets, folder, reporter)
+        skeleton = with_widths(skeleton, widths.bits)
+        reporter.finish(str(widths))
+        linted = (*linted, f"bits: {widths}; files hold codes of fewer than 8 bits as int8, at int8 speed")
     findings = consult(model, skeleton, ranges, sets, folder)
     reporter.start("quantize")
     quantized = quantize(options, model, skeleton, ranges, sets, folder, reporter)
     model, plan, story = quantized.model, quantized.plan, quantized.story
     integer = sum(unit.integer for unit in plan.units)
-    reporter.finish(f"{options.bits}: {integer} of {len(plan.units)} ops integer ({plan.method}); {story}")
+    reporter.finish(f"{options.number_format}: {integer} of {len(plan.units)} ops integer ({plan.method}); {story}")
     recovery = None
     if options.recover_budget is not None:
         from edgeq.pipeline.recovery import recover_plan  # its imports cost a second that most runs need not pay
@@ -160,7 +168,7 @@ def _measure_all(
         raise DeviceError("; ".join(failures.values()) or "no device was asked for; name one with --device")
     release = Release(
         model=model_name(options.model),
-        bits=str(options.bits),
+        bits=options.number_format,
         options=public_options(options),
         versions={"edgeq": __version__, "python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
         command=command(options),
@@ -191,7 +199,7 @@ def public_options(options: Options) -> dict[str, Any]:
     content = asdict(options)
     for key in ("output", "data", "evaluation", "weights", "model"):
         content.pop(key)
-    content["bits"] = str(options.bits)
+    content["bits"] = options.number_format
     content["overrides"] = [[pattern, str(bits)] for pattern, bits in options.overrides]
     content["devices"] = [Path(device).stem for device in options.devices]
     return content

@@ -28,6 +28,8 @@ class Options:
         samples: how many to calibrate with.
         evaluation_samples: at most so many to evaluate on; None for all.
         bits: the number format.
+        auto_bits: choose each layer's bits of weights; ``bits`` is then what the rest of the model has.
+        max_size: with auto_bits, bytes that all weights may take, packed; None for the fewest that stay accurate.
         overrides: (glob, bits) of single layers.
         observer: how ranges are chosen from what was seen; auto takes mse for 4-bit activations, else min-max.
         method: how weights are rounded: a name of edgeq.calibration.methods, or auto.
@@ -57,6 +59,8 @@ class Options:
     samples: int = 512
     evaluation_samples: int | None = None
     bits: Bits = field(default_factory=lambda: Bits(8, 8))
+    auto_bits: bool = False
+    max_size: float | None = None
     overrides: tuple[tuple[str, Bits], ...] = ()
     observer: str = "auto"
     method: str = "auto"
@@ -70,3 +74,8 @@ class Options:
     budgets: Budgets = field(default_factory=Budgets)
     device_budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def number_format(self) -> str:
+        """The number format as the user wrote it."""
+        return "auto" if self.auto_bits else str(self.bits)

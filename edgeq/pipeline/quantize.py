@@ -11,6 +11,7 @@ from edgeq.calibration.equalization import equalize, highest, pairs
 from edgeq.calibration.methods import method
 from edgeq.calibration.observers import BY_NAME
 from edgeq.calibration.ranges import Ranges, observe
+from edgeq.calibration.reconstruction import Store
 from edgeq.errors import UsageError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
@@ -125,6 +126,10 @@ class _Stage:
         plan = restore(self.folder.stage("plan", key, compute), self.skeleton)
         validate(graph, plan)
         return plan
+
+    def _kept(self, key: dict[str, object]) -> Store:
+        """Keeps what a method has done of its work, so that an interrupted run goes on there."""
+        return lambda part, compute: self.folder.stage("part", key | {"part": part}, compute)
 
     def loss(self, found: Candidate, weights: bool) -> float:
         """Mean divergence of a candidate's outputs from the float model's on the probe samples."""

@@ -23,7 +23,7 @@ def _flags(options: Options) -> Iterator[str]:
             yield from (flag, _name(str(file)))
     for device in options.devices:
         yield from ("--device", _name(device))
-    yield from ("--bits", str(options.bits))
+    yield from ("--bits", options.number_format)
     for pattern, bits in options.overrides:
         yield from ("--float", pattern) if bits == FLOAT else ("--bits-for", f"{pattern}={bits}")
     for position, shape in enumerate(options.input_shapes):
@@ -47,6 +47,7 @@ def _flags(options: Options) -> Iterator[str]:
 
 
 _SINGLE = (
+    ("--max-size", "max_size"),
     ("--eval-samples", "evaluation_samples"),
     ("--observer", "observer"),
     ("--method", "method"),
