@@ -115,7 +115,7 @@ def _speech_judged(path: Path, deployed: np.ndarray[Any, Any]) -> str:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}
     frames = speech_with_states(path)[1] | {"sr": np.full(600, 16000)}
-    real = [session.run(None, {key: frames[key][i] for key in names})[0].item() for i in range(600)]
+    real = [session.run(None, {k: np.asarray(frames[k][i]) for k in names})[0].item() for i in range(600)]
     labels = np.asarray(loader().speech_frames()[1][400:1000], bool)
 
     def area(scores: np.ndarray[Any, Any]) -> float:
