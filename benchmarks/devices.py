@@ -1,6 +1,8 @@
 """The shared models through every device that can be had here: accuracy, agreement, parity and latency in one table.
 
-    python benchmarks/devices.py [MODEL ...]     # writes benchmarks/results/devices-MODEL.md and devices.md, the sums
+    python benchmarks/devices.py [MODEL ...] [DEVICE ...]    # writes benchmarks/results/devices-MODEL.md, and the sums
+
+Rows of devices that were not run stay as they are.
 
 Devices: ONNX Runtime (with and without its graph optimizations), LiteRT (three kernel families), tflite-runtime 2.14
 (two), TFLite Micro, emulated ARM64 (ONNX Runtime, LiteRT), emulated x86-64 without VNNI, and LiteRT over ssh to a
@@ -11,7 +13,7 @@ Emulated devices are not timed, because qemu's time is nobody's: their instructi
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -286,6 +288,8 @@ def summarize() -> None:
 def main(wanted: list[str]) -> None:
     """Run everything and write the tables, one file a model."""
     RESULTS.mkdir(exist_ok=True)
+    devices = [device for device in (*FAST, *SLOW) if device in wanted]
+    wanted = [name for name in wanted if name not in devices]
     for case in (*CASES, *MORE_CASES):
         if case.name == "ultraface":
             # What comes after its convolutions stays in float; here the codes are compared.
@@ -302,7 +306,8 @@ def main(wanted: list[str]) -> None:
             Samples({rename.get(key, key): array for key, array in arrays.items()}, whole)
             for arrays in (given, held_out)
         )
-        measure(case, calibration.first(_CALIBRATION), samples.first(SAMPLES[case.name][0]), labels)
+        samples = samples.first(SAMPLES[case.name][0])
+        measure(case, calibration.first(_CALIBRATION), samples, labels, devices or [*FAST, *SLOW])
         summarize()
 
 
@@ -310,22 +315,36 @@ def _chosen(case: Case) -> dict[str, Any]:
     return {key: case.options[key] for key in ("shapes", "constants") if key in case.options}
 
 
-def measure(case: Case, calibration: Samples, samples: Samples, labels: Array | None) -> None:
-    """All devices on one model; writes its tables."""
+def measure(case: Case, calibration: Samples, samples: Samples, labels: Array | None, devices: list[str]) -> None:
+    """Devices on one model; writes its tables."""
     model = Quantized.of(case, calibration)
     with open_device(load_profile("cpu-onnxruntime")) as host:
         floating = model.deploy(host, samples, model.files["onnx"])[name(model.graph.outputs[0])]
-    lines = [_HEADER]
+    lines: list[str] = []
     outputs: dict[str, dict[str, Array]] = {}
-    for device in (*FAST, *SLOW):
+    for device in devices:
         try:
             line, outputs[device] = row(case.name, model, device, samples, labels, floating)
         except EdgeqError as error:
             line = f"| {case.name} | {device} | {error} | | | | | | | |"
         lines.append(line)
         print(line, flush=True)
-    lines += [_PAIRS, *pairs(case.name, model, outputs)]
-    (RESULTS / f"devices-{case.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = RESULTS / f"devices-{case.name}.md"
+    before = path.read_text(encoding="utf-8").split(_PAIRS) if path.is_file() else ["", ""]
+    rows = _merged(before[0], lines, 2)
+    path.write_text(
+        "\n".join([_HEADER, *rows, _PAIRS, *_merged(before[-1], pairs(case.name, model, outputs), 3)]) + "\n"
+    )
+
+
+def _merged(before: str, lines: Iterable[str], key: int) -> list[str]:
+    """The lines of a table with the new ones in place of those with the same first cells."""
+
+    def keyed(given: Iterable[str]) -> dict[tuple[str, ...], str]:
+        return {tuple(line.split("|")[1 : 1 + key]): line for line in given}
+
+    rows = [line for line in before.splitlines() if line.startswith("| ") and not line.startswith("| model ")]
+    return list((keyed(rows) | keyed(lines)).values())
 
 
 if __name__ == "__main__":
