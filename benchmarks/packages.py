@@ -136,19 +136,22 @@ def rows(case: PackageCase) -> list[str]:
 
 
 def main(wanted: list[str]) -> None:
-    """Run the cases and merge their rows into the table."""
-    order = [case.name for case in CASES]
-    before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
-    lines = [line for line in before[2:] if line.startswith("|") and _name(line) in order]
+    """Run the cases and merge the rows of each into the table as soon as it is done."""
     for case in CASES:
-        if wanted and not any(word in case.name for word in wanted):
-            continue
-        new = rows(case)
-        print("\n".join(new), flush=True)
-        lines = [line for line in lines if _name(line) != case.name] + new
-        lines.sort(key=lambda line: order.index(_name(line)))
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join([_HEADER, *lines]) + "\n", encoding="utf-8")
+        if not wanted or any(word in case.name for word in wanted):
+            new = rows(case)
+            print("\n".join(new), flush=True)
+            merge(case.name, new)
+
+
+def merge(name: str, new: list[str]) -> None:
+    """Put the rows of a case in place of those that it had, in the order of the cases."""
+    order = [case.name for case in CASES]
+    before = RESULTS.read_text(encoding="utf-8").splitlines()[2:] if RESULTS.is_file() else []
+    lines = [line for line in before if line.startswith("|") and _name(line) in order and _name(line) != name] + new
+    lines.sort(key=lambda line: order.index(_name(line)))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join([_HEADER, *lines]) + "\n", encoding="utf-8")
 
 
 def _name(line: str) -> str:
