@@ -67,34 +67,69 @@ def _difference(row: Row, reference: Row | None, count: int) -> str:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """One line a cell: ours, the best of ours and the best peer, and who is ahead; then a count of the verdicts."""
+    """One line a cell: ours, the best of ours, the best peer, who is ahead; then where `auto` is not the best."""
     head = "| model | bits | float | edgeq auto | CPU s | best other edgeq method | best peer | CPU s "
     lines = [f"{head}| peer - auto (p) | auto is |", "|" + "---|" * 10]
-    behind, total = [], 0
+    behind, left, slower, total = [], [], [], 0
     for model, bits, rows in cells(results):
         count = results[model]["images"]
         ours = {method: row for (peer, method), row in rows.items() if peer == _OURS and "top1" in row}
-        others = {key: row for key, row in rows.items() if key[0] != _OURS and "top1" in row}
+        others = {" ".join(key): row for key, row in rows.items() if key[0] != _OURS and "top1" in row}
         if _REFERENCE not in ours or not others:
             continue
-        auto = ours[_REFERENCE]
-        best = max((m for m in ours if m != _REFERENCE), key=lambda m: ours[m]["top1"], default=None)
-        other = "" if best is None else f"{best} {ours[best]['top1'] * 100:.2f}"
-        peer = max(others, key=lambda key: others[key]["top1"])
-        p = mcnemar(unpacked(others[peer]["right"], count), unpacked(auto["right"], count))
-        ahead = others[peer]["top1"] - auto["top1"]
-        verdict = "level" if p > _LEVEL else "ahead" if ahead < 0 else "**behind**"
-        behind += [f"{model} {bits} ({' '.join(peer)}, {ahead * 100:+.2f})"] if verdict == "**behind**" else []
-        total += 1
-        name = f"{' '.join(peer)}{'' if others[peer]['file kB'] is not None else ' (simulation)'}"
+        auto, total = ours.pop(_REFERENCE), total + 1
+        best, other = _best(others), _best(ours)
+        behind += _told(model, bits, best, others, auto, count)
+        left += _told(model, bits, other, ours, auto, count)
+        level = [name for name, row in others.items() if _verdict(row, auto, count) != "ahead"]
+        fastest = min(level, key=lambda name: others[name]["seconds"], default="")
+        if fastest and others[fastest]["seconds"] < auto["seconds"]:
+            slower.append(f"{model} {bits} ({fastest}, {others[fastest]['seconds']:.1f} s)")
+        name = f"{best}{'' if others[best]['file kB'] is not None else ' (simulation)'}"
         lines.append(
             f"| {model} | {bits} | {results[model]['float'] * 100:.2f} "
-            f"| {auto['top1'] * 100:.2f} | {auto['seconds']:.1f} | {other} "
-            f"| {name} {others[peer]['top1'] * 100:.2f} | {others[peer]['seconds']:.1f} "
-            f"| {ahead * 100:+.2f} ({p:.2g}) | {verdict} |"
+            f"| {auto['top1'] * 100:.2f} | {auto['seconds']:.1f} "
+            f"| {_named(other, ours)} "
+            f"| {name} {others[best]['top1'] * 100:.2f} | {others[best]['seconds']:.1f} "
+            f"| {_difference(others[best], auto, count)} | {_verdict(others[best], auto, count)} |"
         )
-    told = f"In {len(behind)} of {total} cells a peer is ahead of `auto` by more than chance: {'; '.join(behind)}."
-    return "\n".join([*lines, "", told if behind else f"In none of {total} cells is a peer ahead by more than chance."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            _counted("a peer is ahead of `auto` by more than chance", behind, total),
+            _counted("another method of ours is ahead of `auto` by more than chance", left, total),
+            _counted("a peer that `auto` is not ahead of needs fewer CPU seconds", slower, total),
+        ]
+    )
+
+
+def _named(name: str, rows: dict[str, Row]) -> str:
+    return f"{name} {rows[name]['top1'] * 100:.2f}" if name else ""
+
+
+def _best(rows: dict[str, Row]) -> str:
+    return max(rows, key=lambda name: rows[name]["top1"], default="")
+
+
+def _verdict(row: Row, auto: Row, count: int) -> str:
+    """What `auto` is against a row."""
+    p = mcnemar(unpacked(row["right"], count), unpacked(auto["right"], count))
+    return "level" if p > _LEVEL else "ahead" if row["top1"] < auto["top1"] else "**behind**"
+
+
+def _told(model: str, bits: str, name: str, rows: dict[str, Row], auto: Row, count: int) -> list[str]:
+    if not name or _verdict(rows[name], auto, count) != "**behind**":
+        return []
+    return [f"{model} {bits} ({name}, {(rows[name]['top1'] - auto['top1']) * 100:+.2f})"]
+
+
+def _counted(what: str, found: list[str], total: int) -> str:
+    return (
+        f"In {len(found)} of {total} cells {what}: {'; '.join(found)}."
+        if found
+        else f"In none of {total} cells {what}."
+    )
 
 
 def rewrite(path: Path, content: str) -> None:

@@ -57,7 +57,22 @@ def test_the_summary_says_who_is_ahead(ours: float, theirs: float, verdict: str)
     line = next(line for line in text.splitlines() if line.startswith("| net"))
     assert line.endswith(f"| {verdict} |")
     assert f"tool gptq {theirs * 100:.2f}" in line
-    assert text.splitlines()[-1].startswith("In 1 of 1" if verdict == "**behind**" else "In none of 1")
+    assert text.splitlines()[-3].startswith("In 1 of 1" if verdict == "**behind**" else "In none of 1")
+
+
+def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
+    from peers.tables import summary
+
+    rows = _results(edgeq_auto=_row(0.8, seconds=5.0), edgeq_gptq=_row(0.85), tool_a=_row(0.8, seconds=2.0))
+    own, time = summary(rows).splitlines()[-2:]
+    assert (
+        own == "In 1 of 1 cells another method of ours is ahead of `auto` by more than chance: net w4a8 (gptq, +5.00)."
+    )
+    assert (
+        time == "In 1 of 1 cells a peer that `auto` is not ahead of needs fewer CPU seconds: net w4a8 (tool a, 2.0 s)."
+    )
+    rows = _results(edgeq_auto=_row(0.9, seconds=5.0), edgeq_gptq=_row(0.85), tool_a=_row(0.8, seconds=2.0))
+    assert all(line.startswith("In none") for line in summary(rows).splitlines()[-3:])
 
 
 def test_a_simulation_is_named_one_and_a_missing_row_says_why() -> None:
