@@ -126,7 +126,7 @@ def main(wanted: list[str]) -> None:
             command = [sys.executable, __file__, "--measure", str(path), bits]
             rows[bits] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
             print(rows[bits], flush=True)
-    RESULT.write_text("\n".join([_HEADER, *(rows[key] for key in sorted(rows))]) + "\n", encoding="utf-8")
+            RESULT.write_text("\n".join([_HEADER, *(rows[key] for key in sorted(rows))]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = F
     """The per-tensor grid whose codes cover [low, high] and hold zero exactly.
 
     Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, as LiteRT's int16 activations demand,
-    scale = max(|low|, |high|) / (2^(bits-1) - 1); the lowest code is used too, as no kernel keeps to less. A range without extent gets a scale of 1 / (2^(bits-1) - 1).
+    scale = max(|low|, |high|) / (2^(bits-1) - 1); the lowest code is used too, as no kernel keeps to less. A range
+    without extent gets a scale of 1 / (2^(bits-1) - 1).
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not np.isfinite([low, high]).all():

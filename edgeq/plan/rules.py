@@ -126,8 +126,11 @@ def _why_loose(graph: Graph, unit: Unit, quantized: set[str], readers: Mapping[s
 
 def _feeds_weights(graph: Graph, unit: Unit) -> bool:
     # A pad, reshape or transpose of the input before the first convolution belongs to the integer part.
-    return unit.op in SAME_GRID and all(
-        any(reader.op_type in WEIGHTED for reader in graph.consumers(value)) for value in unit.outputs
+    # One that takes rows of a constant table by computed indices reads no codes: the table stays real.
+    return (
+        bool(unit.inputs)
+        and unit.op in SAME_GRID
+        and all(any(reader.op_type in WEIGHTED for reader in graph.consumers(value)) for value in unit.outputs)
     )
 
 
