@@ -83,7 +83,7 @@ class Bench:
         self.fixing = batches(s.training[: max(2 * s.calibration, 60)], s.batch)
         self.probe = batches(s.probe, s.batch)
         first, _ = landscape_of(s.graph, nearest(s.graph, decide(s.graph, Request(Bits(8, None))), NO_RANGES))
-        self.reference = refer(first, self.probe)
+        self.reference = refer(first, self.probe, s.task)
         self.trace: Trace | None = None
         self.floating: float | None = None
 

@@ -38,7 +38,8 @@ def measure(bench: Bench, setting: Setting, known: Row | None = None) -> Row:
     reference = bench.reference
     found = states(bench, setting, reference)
     first, second, third = found.readings
-    taught = refer(found.raw, bench.training[: max(1, 2048 // bench.subject.batch)])
+    few = bench.training[: max(1, 2048 // bench.subject.batch)]
+    taught = refer(found.raw, few, reference.divergence.task)
     trial = probe(found.start, taught, reference)
     row: Row = {
         "model": bench.subject.name, "fitting": SPLIT[bench.subject.name], "setting": asdict(setting),
@@ -99,7 +100,12 @@ def _recover(bench: Bench, found: States, row: Row) -> None:
     if found.rounded_repaired:
         plan = repaired(bench.subject.graph, plan, bench.fixing)
     result = recover(
-        bench.subject.graph, plan, samples, bench.probe, Budget(steps=steps), options=Options(device="cpu")
+        bench.subject.graph,
+        plan,
+        samples,
+        bench.probe,
+        Budget(steps=steps),
+        options=Options(task=bench.reference.divergence.task, device="cpu"),
     )
     landscape, _ = landscape_of(bench.subject.graph, result.plan)
     row["truth"]["recovered"] = bench.score(landscape, landscape.deployed, 1.0 if landscape.activations else 0.0)

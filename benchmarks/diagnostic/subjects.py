@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import architectures
 import assets
 
+from edgeq.basin.divergence import Task
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.graph.sources.load import load_model
@@ -68,6 +69,7 @@ class Subject:
         probe: unlabelled inputs for the diagnosis.
         test: labelled samples that judge.
         score: how the test samples judge.
+        task: what the outputs are; None guesses.
         qat_steps: how long a short QAT from the candidate itself is; 0 leaves it out.
         recovery: (steps, batch) of ``edgeq.recovery`` from the best rounding; None leaves it out.
         batch: samples in a forward pass.
@@ -81,6 +83,7 @@ class Subject:
     probe: torch.Tensor
     test: Samples
     score: Score = accuracy
+    task: Task | None = None
     qat_steps: int = 0
     recovery: tuple[int, int] | None = (400, 32)
     batch: int = 128
@@ -122,7 +125,7 @@ def _digits_embedding(cache: Path) -> Subject:
     torch.save(model.state_dict(), weights)
     graph = load_model("architectures:digits_embedding", weights=weights, example=[training[0][:2]])
     means = _means(model.eval(), *training)
-    return Subject("digits_embedding", graph, training[0], probe[0], test, nearest_mean(means))
+    return Subject("digits_embedding", graph, training[0], probe[0], test, nearest_mean(means), "values")
 
 
 def _means(model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -232,7 +235,9 @@ def _resnet_embedding() -> Subject:
         graph = load_model(Path(folder) / "embedding.onnx")
     labels = torch.from_numpy(assets.loader().cifar10("train_20k")[1][:1_000])
     means = _means(to_torch(graph), found.training[:1_000], labels)
-    return replace(found, name="resnet20_embedding", graph=graph, score=nearest_mean(means), blames=False)
+    return replace(
+        found, name="resnet20_embedding", graph=graph, score=nearest_mean(means), task="values", blames=False
+    )
 
 
 def _efficientnet() -> Subject:

@@ -5,6 +5,7 @@ from 0 to 2, grid over width from 10^-2 to 10^2. What lies outside is drawn at t
 for the same diagnosis, and take dark colors on a dark page.
 """
 
+import textwrap
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path as FilePath
@@ -99,12 +100,14 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
     predicts."""
     figure, axes = _figure(7.2, 4.3)
     best = diagnosis.best
-    edge = min(best.path.edge, 2.0)
-    axes.axvspan(0, edge, color=BASIN, lw=0)
-    axes.text(0.02, HIGHEST * 0.8, "basin", color=BLUE, va="top", fontsize=9)
-    if edge < 2:
-        axes.axvline(edge, color=BLUE, lw=1)
-        axes.text(edge + 0.02, LOWEST * 1.25, f"edge, t = {edge:.2f}", color=BLUE, fontsize=9)
+    radius = min(best.t_star, 2.0)
+    axes.axvspan(0, radius, color=BASIN, lw=0)
+    axes.axvline(radius, color=BLUE, lw=1)
+    words = f"basin, to t* = {radius:.2f}" if radius < 2 else "basin"
+    axes.text(0.02 if radius > 1.2 else radius + 0.02, LOWEST * 1.25, words, color=BLUE, fontsize=9)
+    if best.path.edge < 2:
+        axes.axvline(best.path.edge, color=BLUE, lw=1, ls=(0, (4, 3)))
+        axes.text(best.path.edge + 0.02, HIGHEST * 0.75, "a wall", color=BLUE, va="top", fontsize=9)
     axes.axhline(best.chance, color=FAINT, lw=1, ls=(0, (1, 2)))
     axes.text(0.02, best.chance * 1.08, "a uniform guess", color=FAINT, fontsize=8.5)
     ts = np.linspace(0.02, 2, 200)
@@ -134,7 +137,8 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
         xlabel="t: 0 is the float model, 1 what is deployed",
         ylabel=f"altitude above the float model ({_unit(diagnosis)})",
     )  # fmt: skip
-    axes.set_title(f"{diagnosis.verdict.name}: {diagnosis.verdict.cause}", loc="left", fontsize=10.5, color=INK)
+    title = textwrap.fill(f"{diagnosis.verdict.name}: {diagnosis.verdict.cause}", 84)
+    axes.set_title(title, loc="left", fontsize=10.5, color=INK)
     axes.legend(loc="lower right", frameon=False, fontsize=8.5)
     return figure
 

@@ -57,13 +57,13 @@ class Thresholds:
     tau: float = 0.05
     tau_values: float = 0.05
     inside: float = 0.01997
-    inside_changed: float = 0.02
+    inside_changed: float = 0.03
     inside_lost: float = 0.006
-    values: float = 0.00879
+    values: float = 0.02606
     bowl_ratio: float = 3.0
     wall: float = 3.2
     chance: float = 0.35
-    rounded: float = 0.035
+    rounded: float = 0.07
     rounded_share: float = 0.08
     trained: float = 0.035
     trained_share: float = 0.25
