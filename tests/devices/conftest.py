@@ -1,5 +1,6 @@
 """A loopback OpenSSH server and a stand-in for adb, for the tests of the transports."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -51,7 +52,9 @@ class SshServer:
         """End every connection, as a pulled cable would once the server notices."""
         assert self.process is not None
         for child in children(self.process.pid):
-            os.kill(child, signal.SIGKILL)
+            # It may be gone since it was found.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
     def transport(self, **more: object) -> Ssh:
         options = (
