@@ -119,6 +119,12 @@ def rows(case: PackageCase) -> list[str]:
         path, samples = member(case.requirement, case.path), case.inputs()
         graph = load_model(path, shapes=case.shapes, constants=case.constants)
         worst = difference(graph, path, samples, case.constants)
+        judged = graph.outputs[0]
+        if judged.dtype is not None and not judged.dtype.is_floating_point():
+            reason = (
+                f"executed alike ({worst:.0e}); not judged: its first output {judged.name!r} holds {judged.dtype.name}"
+            )
+            return [f"| {case.name} | {case.requirement} | {len(graph.nodes)} |  | {reason} |  |  |  |  |  |"]
         with tempfile.TemporaryDirectory() as folder:
             result = converted(case, path, samples, Path(folder))
     except EdgeqError as error:
