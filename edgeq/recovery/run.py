@@ -1,6 +1,7 @@
 """One run: watch, update, watch, ..., judge; everything that changes on its way is in the checkpoint."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,10 +33,11 @@ _TRIAL_STEPS = 3
 _LOST = 2.0
 #: Later than this in the run the falling rate mends it alone.
 _TOO_LATE = 0.7
-#: The training loss is averaged over about so many batches; that of as many first ones is what it is compared with.
-_SMOOTHED = 8
-#: Where it is above this multiple of the first ones', the same is done at once.
-_RISEN = 1.6
+#: The training loss is averaged over so many batches; that of as many first ones is what it is compared with.
+_SMOOTHED = 16
+#: Where it is above this multiple of the first ones', by this many standard errors, the same is done at once; only in
+#: this first part of the run, since every look at so noisy a number is another chance to be wrong.
+_RISEN, _SURE, _EARLY = 1.6, 4.0, 0.25
 
 
 class Run:
@@ -120,8 +122,10 @@ class Run:
         if len(state.losses) < _SMOOTHED:
             return
         mean = sum(state.losses) / _SMOOTHED
+        error = statistics.stdev(state.losses) / _SMOOTHED**0.5
         state.first_loss = state.first_loss or mean
-        if mean > _RISEN * state.first_loss and progress < _TOO_LATE:
+        risen = mean > _RISEN * state.first_loss and mean - state.first_loss > _SURE * error
+        if risen and progress < _EARLY:
             self._fall_back()
 
     def _fall_back(self) -> None:
