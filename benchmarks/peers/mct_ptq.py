@@ -44,8 +44,10 @@ def quantize(job: Job) -> Result:
     if job.ends:
         layers = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
         for layer in (layers[0], layers[-1]):
-            names = [NodeNameFilter(layer.replace(".", "_")), NodeNameFilter(layer.replace(".", "_") + "_bn")]
-            core.bit_width_config.set_manual_weights_bit_width(names[0], 8, "weight")
+            # Its graph calls a layer by another name where it has folded a batch norm into it.
+            name = layer.replace(".", "_")
+            named = NodeNameFilter(name) | NodeNameFilter(f"{name}_bn")
+            core.bit_width_config.set_manual_weights_bit_width(named, 8, "weight")
     result = Result(note="fake-quantized module")
     with result.clock():
         if job.method == "gptq":
