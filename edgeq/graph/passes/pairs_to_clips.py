@@ -9,9 +9,9 @@ that they stand for.
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import torch
 
 from edgeq.errors import ModelError, first_line
+from edgeq.graph.execute import as_tensor
 from edgeq.graph.graph import Graph, attributes, name
 from edgeq.graph.ops.quantization import dequantize_linear
 from edgeq.graph.passes.remove_dead import remove_dead
@@ -44,8 +44,8 @@ def pairs_to_clips(graph: Graph) -> Graph:
 
 def _fold(graph: Graph, node: ir.Node) -> None:
     arrays = [graph.constant(value) for value in node.inputs]
-    tensors = [torch.from_numpy(np.array(array)) for array in arrays if array is not None]
     try:
+        tensors = [as_tensor(array) for array in arrays if array is not None]
         real = dequantize_linear(*tensors, **attributes(node)).numpy()
     except (IndexError, RuntimeError, TypeError, ValueError) as error:  # of scales that do not fit the codes
         raise ModelError(f"node {node.name!r} (DequantizeLinear) cannot be computed ({first_line(error)})") from error
