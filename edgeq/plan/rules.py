@@ -150,8 +150,6 @@ def _why_float(graph: Graph, unit: Unit, bits: Bits) -> str:
         return f"{unit.op} has weights that are not constant, or alpha, beta or transA that no integer kernel takes"
     if unit.op == "MatMul" and unit.weight is None and len(unit.inputs) < 2:
         return "its constant is the left operand or has more than two axes, which is no weight of an integer kernel"
-    if unit.op == "MatMul" and unit.weight is None and len(unit.inputs) < 2:
-        return "its constant is the left operand or has more than two axes, which is no weight of an integer kernel"
     if unit.op in ELEMENTWISE and all(graph.constant(value) is not None for value in unit.inputs):
         return "computes on constants"
     return _why_float_form(graph, unit)
