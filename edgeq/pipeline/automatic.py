@@ -1,10 +1,11 @@
 """``--method auto``: from the cheapest method to the next, only while held-out samples say that it is worth it.
 
 What leads it is where the loss comes from. The divergence of the quantized model from the float one is measured on
-samples that no method has seen, and once more with the weights left in float: what the activations cost alone. No
-rounding of weights gets far below that, so where the activations have most of the loss their ranges are chosen anew,
-and where they have nearly all of it only block reconstruction is left, which learns with them in the loop. Otherwise,
-in order of cost: equalization, bias correction, statistics, GPTQ, GPTQ with variances, block reconstruction.
+samples that no method has seen, and once more with the weights left in float: what the activations cost alone. Where
+the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
+below what they cost alone: where they have nearly all of it only block reconstruction is left, which learns with them
+in the loop. Coarse ones also shift what the layers after them see, and that other methods can give back.
+Otherwise, in order of cost: equalization, bias correction, statistics, GPTQ, GPTQ with variances, block reconstruction.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,8 @@ NEAR = 1.15
 WORTH = 0.95
 #: Where the activations have at least this share of the loss their ranges are chosen anew.
 MOSTLY = 0.5
+#: Activations of so many bits and more are fine.
+FINE = 8
 #: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
 CHEAP = ("bias", "statistics")
 COSTLY = ("gptq", "gptq+variance", "brecq")
@@ -137,7 +140,8 @@ class _Search:
 
     def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring."""
-        return self.activations is not None and self.loss <= NEAR * self.activations
+        fine = all(grid.bits >= FINE for grid in self.best.plan.activations.values())
+        return fine and self.activations is not None and self.loss <= NEAR * self.activations
 
     def try_other_ranges(self) -> None:
         """Where the activations have most of the loss: ranges of another observer."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeq.calibration.blocks import blocks
 from edgeq.calibration.divergence import divergence, float_outputs
 from edgeq.calibration.grids import LARGEST_BIAS
 from edgeq.calibration.methods import METHODS, Method, method
@@ -105,13 +106,14 @@ def test_samples_are_needed_where_they_are(each: Method) -> None:
             each(GRAPH, chosen, ranges)
 
 
-def test_progress_names_every_unit(each: Method) -> None:
+def test_progress_names_every_unit_or_block(each: Method) -> None:
     if each.rounding is None:
         return
     told: list[tuple[str, int, int]] = []
     chosen = skeleton(GRAPH)
     each(GRAPH, chosen, observe(to_torch(GRAPH), SAMPLES, chosen), SAMPLES, progress=lambda *a: told.append(a))
-    assert [done for _, done, _ in told] == list(range(1, len(chosen.units) + 1))
+    parts = [b.name for b in blocks(GRAPH, chosen)] if each.reconstruct else [str(unit.name) for unit in chosen.units]
+    assert told == [(name, done, len(parts)) for done, name in enumerate(parts, 1)]
 
 
 def test_an_unknown_method_is_refused_with_the_list() -> None:

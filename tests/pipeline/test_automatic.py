@@ -1,7 +1,8 @@
 """The search of --method auto: it starts cheap, follows the loss, says why it stops, and keeps the best."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ class _Plan:
     method: str
     observer: str
     graph: str
-    activations: Mapping[str, int] = field(default_factory=lambda: {"x": 1})
+    activations: Mapping[str, Any]
 
 
-def found(losses: Mapping[str, float], activations: float, *, equalized: bool = False) -> tuple[Candidate, Story]:
+def found(
+    losses: Mapping[str, float], activations: float, *, equalized: bool = False, bits: int = 8
+) -> tuple[Candidate, Story]:
     """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
 
     def loss(candidate: Candidate, weights: bool) -> float:
@@ -34,7 +37,7 @@ def found(losses: Mapping[str, float], activations: float, *, equalized: bool = 
         raise AssertionError(f"{made} should not have been tried")
 
     def plan(name: str, graph: Any, ranges: Ranges) -> Any:
-        return _Plan(name, ranges.observer, graph)
+        return _Plan(name, ranges.observer, graph, {"x": SimpleNamespace(bits=bits)})
 
     def even(graph: Any, ranges: Ranges) -> Any:
         return ("equalized", ranges) if equalized else None
@@ -69,6 +72,13 @@ def test_it_ends_where_only_the_activations_cost() -> None:
     assert story.activations == 0.1
     assert "activations" in story.reason
     assert "activations alone 0.1" in str(story)
+
+
+def test_coarse_activations_do_not_end_it_since_methods_give_their_shift_back() -> None:
+    losses = {"nearest": 1.0, "nearest/Mse": 1.0, "bias": 0.9, "statistics": 0.9, "gptq": 0.5, "gptq+variance": 0.49}
+    _, story = found(losses, 0.95, bits=4)
+    assert kept(story) == ["gptq"]
+    assert story.reason == "gptq+variance brought too little to go on"
 
 
 def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
