@@ -26,7 +26,8 @@ def pairs_to_clips(graph: Graph) -> Graph:
     rewritten = graph.clone()
     for node in rewritten.nodes:
         if node.op_type == "DequantizeLinear" and all(rewritten.constant(value) is not None for value in node.inputs):
-            _fold(rewritten, node)
+            if not node.outputs[0].is_graph_output():
+                _fold(rewritten, node)
             continue
         source = (
             node.inputs[0].producer() if node.op_type == "DequantizeLinear" and node.inputs[0] is not None else None
@@ -70,7 +71,7 @@ def _zero_point(graph: Graph, node: ir.Node) -> int | None:
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return 0
     found = graph.constant(node.inputs[2])
-    return None if found is None or found.size != 1 else int(found.reshape(()))
+    return None if found is None or found.size != 1 or found.dtype.kind not in "iu" else int(found.reshape(()))
 
 
 def _constant(graph: Graph, value_name: str, numbers: float | npt.NDArray[np.float32]) -> ir.Value:
