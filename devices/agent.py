@@ -695,7 +695,8 @@ class Agent:
         if not hasattr(model, "profile"):
             raise AgentError("request", "%s has no profile per op" % self.name)
         model.feed(arrays)
-        return {"profile": model.profile(runs)}, None
+        # As an array: the trace of a large model is longer than a header may be.
+        return {}, {"profile": np.frombuffer(model.profile(runs).encode(), np.uint8)}
 
     def do_unload(self, arrays: Arrays, handle: str) -> Tuple[Dict[str, Any], Optional[Arrays]]:
         self.models.pop(handle, None)

@@ -353,12 +353,11 @@ class Device:
         profiled = self.load(handle.artifact, name=handle.name, profiling=True, **_without_profile(handle.options))
         header = {"command": "profile", "handle": self._identity(profiled), "runs": runs}
         try:
-            reply, _ = self._ask(header, one_sample(handle, sample, 0), f"profiling {handle.name}")
+            _, told = self._ask(header, one_sample(handle, sample, 0), f"profiling {handle.name}")
         finally:
             self._loaded.pop(profiled, None)
-        if self.profile.runtime == "onnxruntime":
-            return from_onnxruntime(reply["profile"])
-        return from_litert(reply["profile"], handle.artifact)
+        text = told["profile"].tobytes().decode()
+        return from_onnxruntime(text) if self.profile.runtime == "onnxruntime" else from_litert(text, handle.artifact)
 
 
 def _without_profile(options: Mapping[str, Any]) -> dict[str, Any]:

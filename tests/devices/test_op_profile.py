@@ -37,6 +37,12 @@ def test_onnxruntime_names_integer_and_float_kernels() -> None:
     assert integer.total_ms > 0
 
 
+def test_a_trace_may_be_longer_than_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.devices.agent._LARGEST_HEADER", 1 << 13)
+    with open_device(load_profile("cpu-onnxruntime")) as device:
+        assert device.op_profile(device.load(models.onnx_float()), runs=100).total_ms > 0
+
+
 def test_litert_looks_into_its_delegate() -> None:
     with open_device(load_profile("cpu-litert")) as device:
         integer = device.op_profile(device.load(models.tflite_integer()), runs=2000)
