@@ -19,7 +19,7 @@ from edgeq.plan.plan import Plan
 GOOD = 0.005
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
-#: A method must lower the loss to this part to replace a cheaper one; a costly one that does not ends the search.
+#: A method must lower the loss to this part to replace a cheaper one.
 WORTH = 0.95
 #: Where the activations have at least this share of the loss their ranges are chosen anew.
 MOSTLY = 0.5
@@ -28,6 +28,8 @@ FINE = 8
 #: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
 CHEAP = ("bias", "statistics")
 COSTLY = ("gptq", "gptq+variance", "brecq")
+#: Where this one brings too little the search ends; gptq alone says nothing of what its variances bring at few bits.
+LAST_WORTH = "gptq+variance"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _first_reason(run: "_Search") -> str:
             break
         if run.only_activations() and name != "brecq":
             continue
-        if not run.try_method(name) and name in COSTLY[:-1]:
+        if not run.try_method(name) and name == LAST_WORTH:
             return f"{name} brought too little to go on"
     return run.reason() or "no method is left"
 

@@ -81,6 +81,12 @@ def test_coarse_activations_do_not_end_it_since_methods_give_their_shift_back() 
     assert story.reason == "gptq+variance brought too little to go on"
 
 
+def test_variances_are_tried_even_where_second_order_rounding_alone_brings_little() -> None:
+    losses = {"nearest": 1.0, "bias": 0.3, "statistics": 0.3, "gptq": 0.3, "gptq+variance": 0.1, "brecq": 0.1}
+    _, story = found(losses, 0.001)
+    assert kept(story) == ["gptq+variance"]
+
+
 def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
     losses = {"nearest": 1.0, "nearest/Mse": 0.5, "bias/Mse": 0.42, "brecq/Mse": 0.42}
     best, story = found(losses, 0.8)
