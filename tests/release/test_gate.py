@@ -10,6 +10,7 @@ import pytest
 from edgeq.errors import ExitCode, UsageError
 from edgeq.measurement import Evaluation, Interval, Measurement, Parity
 from edgeq.release.budgets import BUDGET_NAMES, Budgets
+from edgeq.release.checks.resources import quotient
 from edgeq.release.gate import gate
 from edgeq.release.outcome import Check, Judgement, Outcome
 from edgeq.release.release import Delivery, Release
@@ -147,6 +148,18 @@ def test_a_slower_graph_than_the_last_release_fails(
     assert check.outcome is Outcome.FAIL
     near = replace(base, latency=replace(base.latency, ratio=Interval(0.55, 0.53, 0.57)))
     assert named(gate(make_release(near), baseline=make_release(base)), "slowdown").outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_interval_of_a_quotient_holds_the_truth_as_often_as_it_says() -> None:
+    random, count, noise = np.random.default_rng(0), 4000, np.array([0.05, 0.02])
+    held = 0
+    for found in np.exp(np.log([1.9, 2.1]) + noise * random.normal(size=(count, 2))):
+        ends = np.exp(np.outer([-1.96, 1.96], noise)) * found
+        now, before = (Interval(x, low, high) for x, low, high in zip(found, *ends, strict=True))
+        interval = quotient(now, before)
+        held += interval.low <= 1.9 / 2.1 <= interval.high
+    # Four standard errors of a share of 0.95.
+    assert held / count == pytest.approx(0.95, abs=4 * (0.95 * 0.05 / count) ** 0.5)
 
 
 @pytest.mark.parametrize("field", ["float_on_target", "deployed"])

@@ -70,11 +70,25 @@ def slowdown(subject: Subject) -> Iterator[Check]:
     if before is None or now is None:
         yield subject.missing("slowdown", limit, f"{_NO_LATENCY} (the last release has it)", "percentage")
         return
-    lost = Interval(1 - now.estimate / before.estimate, 1 - now.high / before.low, 1 - now.low / before.high, now.level)
+    kept = quotient(now, before)
+    lost = Interval(1 - kept.estimate, 1 - kept.high, 1 - kept.low, now.level)
     reason = (
         f"{show(now.estimate, 'ratio')} the float model's speed, {show(before.estimate, 'ratio')} in the last release"
     )
     yield _ranged(subject, "slowdown", lost, limit, lost.high <= limit, lost.low > limit, reason, "percentage")
+
+
+def quotient(upper: Interval, lower: Interval) -> Interval:
+    """Of two independent positive measurements, with the interval that follows from theirs.
+
+    The distances of the ends from the estimates add up as squares, on the logarithm: the method of variance estimates
+    recovery (Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine, 2008).
+    """
+    up, down = ([math.log(x) for x in (found.low, found.estimate, found.high)] for found in (upper, lower))
+    low = math.hypot(up[1] - up[0], down[2] - down[1])
+    high = math.hypot(up[2] - up[1], down[1] - down[0])
+    middle = up[1] - down[1]
+    return Interval(math.exp(middle), math.exp(middle - low), math.exp(middle + high), upper.level)
 
 
 def speed(measurement: Measurement) -> Interval | None:
