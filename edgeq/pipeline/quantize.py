@@ -17,6 +17,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.pipeline.automatic import Candidate, Story, Trial, Workshop, search
 from edgeq.pipeline.inputs import Model, Sets
+from edgeq.pipeline.one_thread import one_thread
 from edgeq.pipeline.options import Options
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import digest, dump, restore
@@ -44,6 +45,7 @@ class Quantized:
     story: Story
 
 
+@one_thread()
 def calibrate(
     options: Options, model: Model, skeleton: Skeleton, sets: Sets, folder: RunFolder, reporter: Reporter
 ) -> Ranges:
@@ -51,6 +53,7 @@ def calibrate(
     return _Stage(options, model, skeleton, sets, folder, reporter).ranges(model.graph, _observer(options))
 
 
+@one_thread()
 def quantize(
     options: Options,
     model: Model,
