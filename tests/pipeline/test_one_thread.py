@@ -8,14 +8,15 @@ from edgeq.pipeline.one_thread import one_thread
 
 @one_thread()
 def fail() -> None:
-    raise ValueError(f"{torch.get_num_threads()} inside")
+    message = f"{torch.get_num_threads()} inside"
+    raise ValueError(message)
 
 
 def test_one_inside_and_as_before_after_it_even_after_an_error() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(ValueError, match="^1 inside"):
+        with pytest.raises(ValueError, match="1 inside"):
             fail()
         assert torch.get_num_threads() == 2
     finally:
