@@ -8,15 +8,18 @@ import torch
 from measures import Trace
 from subjects import Subject
 
+from edgeq.basin.cost import Options
 from edgeq.basin.divergence import Reference, altitude, refer
 from edgeq.basin.landscape import Batches, Landscape, Point
 from edgeq.basin.reading import Reading, read
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import SimulatedModel, landscape_of
+from edgeq.basin.verdict import Thresholds
 from edgeq.calibration.methods import METHODS
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import Ranges, observe
-from edgeq.graph.execute import to_torch
+from edgeq.graph.execute import shapes, to_torch
+from edgeq.graph.macs import macs
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import Request, decide
@@ -46,11 +49,18 @@ _FEW: dict[str, tuple[str, ...]] = {
                  "w3/tensor/nearest", "w3/channel/gptq", "w2/channel/gptq", "w4a4/channel/nearest"),
     "stories260k": ("w4/channel/nearest", "w3/channel/nearest", "w2/channel/nearest", "w4/tensor/nearest",
                     "w3/channel/gptq", "w2/channel/gptq"),
-    "resnet56": ("w4/channel/nearest", "w3/channel/nearest", "w2/channel/nearest"),
-    "efficientnet_lite0": ("w8a8/tensor/nearest", "w8a8/channel/nearest", "w4/channel/nearest"),
-    "resnet20_embedding": ("w4/channel/nearest", "w3/channel/nearest", "w2/channel/nearest", "w4a4/channel/nearest"),
     "ad_autoencoder": ("w8a8/channel/nearest", "w4/channel/nearest", "w3/channel/nearest", "w2/channel/nearest"),
-    "ultraface": ("w8a8/channel/nearest", "w4a8/channel/nearest", "w3/channel/nearest"),
+    # From here on: cases that were measured after the rules were frozen.
+    "resnet20_embedding": ("w8a8/channel/nearest", "w3/channel/nearest", "w2/channel/gptq", "w4a8/channel/nearest",
+                           "w4/tensor/nearest", "w4a4/channel/nearest", "w2/channel/nearest", "w3/channel/gptq",
+                           "w6/channel/nearest", "w4/channel/nearest", "w3/tensor/nearest", "w8a4/channel/nearest"),
+    "resnet56": ("w8a8/channel/nearest", "w3/channel/nearest", "w2/channel/gptq", "w4a8/channel/nearest",
+                 "w4a4/channel/nearest", "w4/tensor/nearest", "w3/channel/gptq", "w6/channel/nearest",
+                 "w2/channel/nearest", "w4/channel/nearest"),
+    "efficientnet_lite0": ("w8a8/channel/nearest", "w4/channel/nearest", "w8a8/tensor/nearest", "w3/channel/gptq",
+                           "w4/channel/gptq"),
+    "ultraface": ("w8a8/channel/nearest", "w3/channel/nearest", "w2/channel/gptq", "w4a8/channel/nearest",
+                  "w4a4/channel/nearest", "w8a8/tensor/nearest", "w4/tensor/nearest", "w6/channel/nearest"),
 }  # fmt: skip
 
 
@@ -84,6 +94,8 @@ class Bench:
         self.probe = batches(s.probe, s.batch)
         first, _ = landscape_of(s.graph, nearest(s.graph, decide(s.graph, Request(Bits(8, None))), NO_RANGES))
         self.reference = refer(first, self.probe, s.task)
+        size = sum(macs(s.graph, shapes(s.graph, self.module)).values())
+        self.probe_batch = Options.for_size(size, s.task, Thresholds())[0].batch
         self.trace: Trace | None = None
         self.floating: float | None = None
 

@@ -40,9 +40,10 @@ def measure(bench: Bench, setting: Setting, known: Row | None = None) -> Row:
     first, second, third = found.readings
     few = bench.training[: max(1, 2048 // bench.subject.batch)]
     taught = refer(found.raw, few, reference.divergence.task)
-    trial = probe(found.start, taught, reference)
+    trial = probe(found.start, taught, reference, batch=bench.probe_batch)
     row: Row = {
-        "model": bench.subject.name, "fitting": SPLIT[bench.subject.name], "setting": asdict(setting),
+        "model": bench.subject.name, "fitting": SPLIT[bench.subject.name], "after_freeze": True,
+        "setting": asdict(setting),
         "task": reference.divergence.task, "chance": first.chance, "probe_samples": len(reference),
         "test_samples": len(bench.subject.test[0]),
         "raw": numbers(first), "repaired": numbers(second), "rounded": numbers(third),

@@ -28,9 +28,12 @@ class Trace:
         parts = list(reference.rebatched(size))[:batches]
         for inputs, z0 in parts:
             leaves = {name: w.clone().requires_grad_() for name, w in landscape.origin.items()}
-            z = landscape.run(leaves, inputs, 0.0)[0]
+            outputs = landscape.run(leaves, inputs, 0.0)
+            z = outputs[0]
             if reference.divergence.task == "values":
-                loss = (z * torch.randn(z.shape, generator=generator)).sum() / reference.divergence.variances[0] ** 0.5
+                projected = [(o * torch.randn(o.shape, generator=generator)).sum() for o in outputs]
+                variances = reference.divergence.variances
+                loss = torch.stack([p / v**0.5 for p, v in zip(projected, variances, strict=True)]).sum()
             else:
                 z, known = z.flatten(0, -2), functional.softmax(z0[0].flatten(0, -2), -1)
                 drawn = torch.multinomial(known, 1, generator=generator)[:, 0]

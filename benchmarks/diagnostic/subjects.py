@@ -247,8 +247,8 @@ def _efficientnet() -> Subject:
     a, b = torch.from_numpy(x[order]), torch.from_numpy(y[order])
     graph = load_model(assets.FOLDER / "efficientnet_lite0" / "efficientnet_lite0.onnx")
     return Subject(
-        "efficientnet_lite0", graph, a[:128], a[128:176], (a[176:], b[176:]), recovery=None, batch=8, calibration=64,
-        blames=False,
+        "efficientnet_lite0", graph, a[:128], a[128:176], (a[176:], b[176:]), recovery=(80, 8), batch=8,
+        calibration=64, blames=False,
     )  # fmt: skip
 
 
@@ -269,8 +269,8 @@ def _faces() -> Subject:
     graph = load_model(path)
     test = _by_float(graph, x[176:], 1)[0][..., 1] > 0.7
     return Subject(
-        "ultraface", graph, x[:128], x[128:176], (x[176:], test), detections, recovery=None, batch=1, calibration=48,
-        blames=False,
+        "ultraface", graph, x[:128], x[128:176], (x[176:], test), detections, recovery=(640, 1), batch=1,
+        calibration=48, blames=False,
     )  # fmt: skip
 
 
@@ -295,7 +295,7 @@ def _stories() -> Subject:
 _ASSETS: dict[str, Callable[[], Subject]] = {
     "kws_dscnn": _keywords,
     "resnet20": partial(_resnet, "resnet20"),
-    "resnet56": partial(_resnet, "resnet56", 96, 400, None),
+    "resnet56": partial(_resnet, "resnet56", 96, 400),
     "resnet20_embedding": _resnet_embedding,
     "stories260k": _stories,
     "efficientnet_lite0": _efficientnet,
