@@ -21,22 +21,25 @@ import json
 import os
 import platform
 import re
+import shutil
 import struct
 import sys
 import tempfile
 import time
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Callable, ClassVar, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 #: Both sides must agree on this number; it grows with every change of a frame or a command.
-PROTOCOL = 2
+PROTOCOL = 3
 
 MAGIC = b"EDGQ"
 _PREFIX = struct.Struct("<4sII")
 _LARGEST_HEADER = 1 << 24
+
+_CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 Arrays = Dict[str, Any]
 Read = Callable[[int], bytes]
@@ -201,7 +204,12 @@ class OnnxModel:
         if options["profile_to"]:
             session_options.enable_profiling = True
             session_options.profile_file_prefix = options["profile_to"]
-        self.session = runtime.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
+        source: Any = path
+        if options["folder"]:
+            # ONNX Runtime looks for constants in a folder other than the model's only if it gets the model's bytes.
+            session_options.add_session_config_entry(_CONSTANTS_FOLDER, options["folder"])
+            source = Path(path).read_bytes()
+        self.session = runtime.InferenceSession(source, session_options, providers=["CPUExecutionProvider"])
         self.inputs = [self._tensor(value) for value in self.session.get_inputs()]
         self.outputs = [self._tensor(value) for value in self.session.get_outputs()]
         self._names = [output["name"] for output in self.outputs]
@@ -646,11 +654,38 @@ class Agent:
         part.replace(path)
         return {}, None
 
+    def _gathered(self, beside: Dict[str, str]) -> str:
+        """A folder in which the files that lie beside a model have the names by which it knows them."""
+        folder = self.store / ("beside-" + hashlib.sha256(json.dumps(sorted(beside.items())).encode()).hexdigest())
+        for name, sha256 in beside.items():
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+                raise AgentError("request", "a file beside the model cannot be called %r" % name)
+            target = folder / name
+            if target.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(str(self._path(sha256)), str(target))
+            except OSError:  # a file system without hard links
+                part = target.with_name(target.name + ".part")
+                shutil.copyfile(str(self._path(sha256)), str(part))
+                part.replace(target)
+        return str(folder)
+
     def do_load(
-        self, arrays: Arrays, handle: str, sha256: str, options: Dict[str, Any]
+        self,
+        arrays: Arrays,
+        handle: str,
+        sha256: str,
+        options: Dict[str, Any],
+        folder: str = "",
+        beside: Optional[Dict[str, str]] = None,
     ) -> Tuple[Dict[str, Any], Optional[Arrays]]:
+        """Load a complete artefact; of one with files beside it either the folder here, or name -> SHA-256."""
         before = peak_memory()
         start = time.perf_counter_ns()
+        options = dict(options, folder=self._gathered(beside) if beside else folder)
         options = dict(options, profile_to=str(self.store / "profile") if options.get("profile") else "")
         model = self.runtime.load(str(self._path(sha256)), options)
         taken = time.perf_counter_ns() - start

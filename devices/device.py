@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgeq.devices import latency
 from edgeq.devices.agent import PROTOCOL
-from edgeq.devices.artifact import read_artifact
+from edgeq.devices.artifact import Artifact, read_artifact
 from edgeq.devices.op_profile import OpProfile, from_litert, from_onnxruntime
 from edgeq.devices.process import AgentProcess, ConnectionLostError, RefusedError
 from edgeq.devices.profile import Profile, check_fits
@@ -126,11 +126,13 @@ class Device:
 
     # ---- artefacts
 
-    def load(self, artifact: bytes | Path, *, name: str = "", profiling: bool = False, **options: Any) -> Handle:
+    def load(
+        self, artifact: Artifact | bytes | Path, *, name: str = "", profiling: bool = False, **options: Any
+    ) -> Handle:
         """Load an artefact into the runtime.
 
         Args:
-            artifact: the file, or its bytes.
+            artifact: the file, or its bytes, or its bytes with what lies beside it.
             name: for messages; the file's name if not given.
             profiling: let the runtime record times per op, which costs speed.
             options: threads, delegate, optimization, config or arena_bytes, each instead of the profile's.
@@ -143,12 +145,14 @@ class Device:
         if isinstance(artifact, Path):
             name = name or artifact.name
             artifact = read_artifact(artifact)
+        elif isinstance(artifact, bytes):
+            artifact = Artifact(artifact)
         defaults = ("threads", "delegate", "optimization", "config", "arena_bytes")
         if unknown := sorted(set(options) - set(defaults)):
             raise UsageError(f"load: no option {unknown[0]!r}; there are {', '.join(defaults)}")
         chosen = {key: options.get(key, getattr(self.profile, key)) for key in defaults} | {"profile": profiling}
         if self.profile.runtime == "tflite-micro":
-            chosen["names"] = tflite_names(artifact, f"{self.profile.name}: while loading {name or 'the model'}")
+            chosen["names"] = tflite_names(artifact.data, f"{self.profile.name}: while loading {name or 'the model'}")
         handle = Handle(name or "the model", artifact, chosen, (), ())
         reply: dict[str, Any] = self._retrying(partial(self._place, handle), "loading")
         tensors = (tuple(_tensor(item) for item in reply[kind]) for kind in ("inputs", "outputs"))
@@ -158,20 +162,26 @@ class Device:
 
     def _place(self, handle: Handle) -> dict[str, Any]:
         """Send the artefact and have it loaded."""
-        sha256 = handle.sha256
-        self._send(handle, sha256)
+        artifact = handle.artifact
+        sha256 = artifact.data_sha256
+        self._send(handle.name, np.frombuffer(artifact.data, np.uint8), sha256)
         identity = f"{next(self._numbers)}-{sha256[:8]}"
         header = {"command": "load", "handle": identity, "sha256": sha256, "options": dict(handle.options)}
+        if artifact.folder is not None and self._transport.sees_files():
+            header["folder"] = str(artifact.folder.resolve())
+        elif artifact.beside:
+            for file, digest in artifact.beside_sha256.items():
+                self._send(f"{file} of {handle.name}", np.memmap(artifact.path(file), np.uint8, "r"), digest)
+            header["beside"] = dict(artifact.beside_sha256)
         reply, _ = self._ask(header, None, f"loading {handle.name}")
         self._loaded[handle] = identity
         return reply
 
-    def _send(self, handle: Handle, sha256: str) -> None:
-        doing = f"sending {handle.name}"
+    def _send(self, name: str, data: npt.NDArray[np.uint8], sha256: str) -> None:
+        doing = f"sending {name}"
         received = int(self._ask({"command": "begin", "sha256": sha256}, None, doing)[0]["received"])
         if received < 0:
             return
-        data = np.frombuffer(handle.artifact, np.uint8)
         received = received if received <= data.size else 0
         for offset in range(received, data.size, _CHUNK):
             header = {"command": "chunk", "sha256": sha256, "offset": offset}
@@ -357,7 +367,9 @@ class Device:
         finally:
             self._loaded.pop(profiled, None)
         text = told["profile"].tobytes().decode()
-        return from_onnxruntime(text) if self.profile.runtime == "onnxruntime" else from_litert(text, handle.artifact)
+        return (
+            from_onnxruntime(text) if self.profile.runtime == "onnxruntime" else from_litert(text, handle.artifact.data)
+        )
 
 
 def _without_profile(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,14 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from edgeq.devices.artifact import Artifact, read_artifact
 from edgeq.errors import ModelError
 
 #: uint8 is at most 255, and two products of it fit an int16 if the weights' magnitudes add up to at most this.
 _SAFE_PAIR = 32767 // 255
 _SUM_LIMIT = 2**31
+#: Codes that are looked at at once, so that a large layer takes no multiple of its own size.
+_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,36 @@ class Hazard:
 @dataclass(frozen=True)
 class _Layer:
     name: str
-    weight: npt.NDArray[np.int64]
-    """Codes less the zero point, (outputs, reduced), the reduced dimension in the kernel's order."""
+    codes: npt.NDArray[Any]
+    """(outputs, reduced), the reduced dimension in the kernel's order."""
+    zeros: npt.NDArray[np.int64]
+    """The codes' zero points, (outputs, 1) or (1, 1)."""
     depthwise: bool
     bias: npt.NDArray[np.int64]
     activation_zero: int
     activation_type: np.dtype[Any]
 
+    def pieces(self) -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
+        """Some outputs after the other, and their codes less the zero point."""
+        each = max(1, _AT_ONCE // max(1, self.codes.shape[1]))
+        for start in range(0, len(self.codes), each):
+            rows = slice(start, start + each)
+            yield rows, self.codes[rows].astype(np.int64) - (self.zeros[rows] if len(self.zeros) > 1 else self.zeros)
 
-def hazards(artifact: bytes | Path) -> tuple[Hazard, ...]:
+
+def hazards(artifact: Artifact | bytes | Path) -> tuple[Hazard, ...]:
     """Everything that was found in a quantized ONNX file (QDQ or QLinear ops), in the file's order.
 
     Raises:
         ModelError: the file is no ONNX model.
     """
+    whole = read_artifact(artifact) if isinstance(artifact, Path) else artifact
+    whole = Artifact(whole) if isinstance(whole, bytes) else whole
     try:
-        model = onnx.load_model_from_string(artifact) if isinstance(artifact, bytes) else onnx.load(artifact)
+        model = onnx.load_model_from_string(whole.data)
     except Exception as error:  # protobuf's decode errors have no public base
         raise ModelError(f"cannot read the ONNX file: {error}") from None
-    return tuple(hazard for layer in _layers(model.graph) for hazard in _of_layer(layer))
+    return tuple(hazard for layer in _layers(model.graph, str(whole.folder or "")) for hazard in _of_layer(layer))
 
 
 def summary(found: tuple[Hazard, ...]) -> tuple[str, ...]:
@@ -80,7 +94,11 @@ def summary(found: tuple[Hazard, ...]) -> tuple[str, ...]:
 def _of_layer(layer: _Layer) -> Iterator[Hazard]:
     largest = np.iinfo(layer.activation_type)
     reach = max(abs(largest.min - layer.activation_zero), abs(largest.max - layer.activation_zero))
-    total = int((np.abs(layer.weight).sum(axis=1) * reach + np.abs(layer.bias)).max())
+    sums = (
+        (np.abs(piece).sum(axis=1), layer.bias[rows] if layer.bias.size > 1 else layer.bias)
+        for rows, piece in layer.pieces()
+    )
+    total = max((int((weights * reach + np.abs(bias)).max()) for weights, bias in sums), default=0)
     if total >= _SUM_LIMIT:
         yield Hazard(
             "overflow",
@@ -103,16 +121,16 @@ def _of_layer(layer: _Layer) -> Iterator[Hazard]:
 def _saturating_pairs(layer: _Layer) -> float:
     if layer.depthwise or layer.activation_type.itemsize != 1:
         return 0.0
-    weight = layer.weight[:, : layer.weight.shape[1] // 2 * 2]
-    pairs = weight.reshape(len(weight), -1, 2)
-    if not pairs.size:
-        return 0.0
-    same_sign = np.sign(pairs[..., 0]) * np.sign(pairs[..., 1]) > 0
-    return float((same_sign & (np.abs(pairs).sum(axis=-1) > _SAFE_PAIR)).mean())
+    found, total = 0, len(layer.codes) * (layer.codes.shape[1] // 2)
+    for _, piece in layer.pieces() if total else ():
+        pairs = piece[:, : piece.shape[1] // 2 * 2].reshape(len(piece), -1, 2)
+        same_sign = np.sign(pairs[..., 0]) * np.sign(pairs[..., 1]) > 0
+        found += int((same_sign & (np.abs(pairs).sum(axis=-1) > _SAFE_PAIR)).sum())
+    return found / total if total else 0.0
 
 
-def _layers(graph: Any) -> Iterator[_Layer]:
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+def _layers(graph: Any, folder: str) -> Iterator[_Layer]:
+    constants = _Constants({tensor.name: tensor for tensor in graph.initializer}, folder)
     made = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
@@ -127,6 +145,21 @@ def _layers(graph: Any) -> Iterator[_Layer]:
             yield layer
 
 
+@dataclass(frozen=True)
+class _Constants:
+    """The file's constants, each read when it is asked for."""
+
+    tensors: Mapping[str, Any]
+    folder: str
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        # ONNX: a missing zero point is 0 of type uint8.
+        return numpy_helper.to_array(self.tensors[name], self.folder) if name in self else np.zeros(0, np.uint8)
+
+
 def _dequantized(name: str, made: Mapping[str, Any]) -> tuple[str, str] | None:
     """The codes and the zero point behind a DequantizeLinear."""
     node = made.get(name)
@@ -135,33 +168,24 @@ def _dequantized(name: str, made: Mapping[str, Any]) -> tuple[str, str] | None:
     return node.input[0], node.input[2] if len(node.input) > 2 else ""
 
 
-def _layer(node: Any, operands: list[tuple[str, str] | None], constants: Mapping[str, Any]) -> _Layer | None:
+def _layer(node: Any, operands: list[tuple[str, str] | None], constants: _Constants) -> _Layer | None:
     activation, weight, bias = operands
     if activation is None or weight is None or weight[0] not in constants:
         return None
-    zero = _constant(activation[1], constants)
-    codes, weight_zero = _constant(weight[0], constants), _constant(weight[1], constants)
-    offset = codes.astype(np.int64)
-    if weight_zero.size > 1:
-        axis = 0 if weight_zero.size == codes.shape[0] else codes.ndim - 1
-        offset = offset - np.expand_dims(weight_zero.astype(np.int64), [i for i in range(codes.ndim) if i != axis])
-    elif weight_zero.size:
-        offset = offset - int(weight_zero.reshape(-1)[0])
+    zero = constants.array(activation[1])
+    codes, weight_zero = constants.array(weight[0]), constants.array(weight[1])
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    rows = _rows(node.op_type, offset, attributes)
+    rows = _rows(node.op_type, codes, attributes)
+    zeros = weight_zero.astype(np.int64).reshape(-1, 1)
+    zeros = zeros if len(zeros) == len(rows) else zeros[:1] if zeros.size else np.zeros((1, 1), np.int64)
     known = bias is not None and bias[0] in constants
-    biases = _constant(bias[0], constants).astype(np.int64).reshape(-1) if known and bias else np.zeros(1, np.int64)
+    biases = constants.array(bias[0]).astype(np.int64).reshape(-1) if known and bias else np.zeros(1, np.int64)
     depthwise = "Conv" in node.op_type and attributes.get("group", 1) > 1 and codes.shape[1] == 1
     number = int(zero.reshape(-1)[0]) if zero.size else 0
-    return _Layer(node.name or node.output[0], rows, depthwise, biases, number, zero.dtype)
+    return _Layer(node.name or node.output[0], rows, zeros, depthwise, biases, number, zero.dtype)
 
 
-def _constant(name: str, constants: Mapping[str, Any]) -> npt.NDArray[Any]:
-    # ONNX: a missing zero point is 0 of type uint8.
-    return numpy_helper.to_array(constants[name]) if name in constants else np.zeros(0, np.uint8)
-
-
-def _rows(op: str, weight: npt.NDArray[np.int64], attributes: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+def _rows(op: str, weight: npt.NDArray[Any], attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
     """The weight as (outputs, reduced), the reduced dimension in the order in which the kernel walks it."""
     if "Conv" in op:
         return np.moveaxis(weight, 1, -1).reshape(len(weight), -1)

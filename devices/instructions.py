@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeq.devices.artifact import Artifact
 from edgeq.devices.device import Device
 from edgeq.devices.profile import Profile
 from edgeq.devices.transports import Emulated, make_transport
@@ -42,7 +43,9 @@ class InstructionCount:
         return (self.highest - self.lowest) / self.median if self.median else 0.0
 
 
-def count_instructions(profile: Profile, artifact: bytes | Path, runs: int = 5, name: str = "") -> InstructionCount:
+def count_instructions(
+    profile: Profile, artifact: Artifact | bytes | Path, runs: int = 5, name: str = ""
+) -> InstructionCount:
     """Count the instructions of single inferences of one artefact, with seeded random input.
 
     Args:

@@ -129,7 +129,7 @@ def _measured(profile: Profile, files: Sequence[Path], runs: int, seed: int) -> 
 def _on_phone(phone: Phone, files: Sequence[Path], runs: int, seed: int) -> Profiling:
     """What TFLite's own tool tells on a phone."""
     info = phone.info()
-    summary, comparison = phone.measure([read_artifact(file) for file in reversed(files)], runs, seed)
+    summary, comparison = phone.measure([read_artifact(file).data for file in reversed(files)], runs, seed)
     verdict = None if comparison is None else speed_verdict(comparison, info)
     notes = ("timed by benchmark_model on the phone, process by process; it gives no time per op here",)
     return Profiling(info, summary[-1], comparison, None, None, None, None, verdict, (), notes)

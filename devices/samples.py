@@ -1,6 +1,5 @@
 """Samples for a loaded artefact: checked against its inputs, brought to its dtypes, cut into requests."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.devices.artifact import Artifact
 from edgeq.errors import DataError, DeviceError
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -55,22 +55,17 @@ class Handle:
 
     Attributes:
         name: for messages.
-        artifact: the file's bytes.
+        artifact: the file, with what lies beside it.
         options: how the runtime was told to load it.
         inputs: what it takes.
         outputs: what it gives.
     """
 
     name: str
-    artifact: bytes
+    artifact: Artifact
     options: Mapping[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Of the artefact."""
-        return hashlib.sha256(self.artifact).hexdigest()
 
     def output(self, name: str) -> Tensor:
         """The output of that name."""

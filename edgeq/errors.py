@@ -3,7 +3,8 @@
     EdgeqError              exit 2   every error that edgeq raises on purpose
     ├── UsageError          exit 2   an option or a combination of options is wrong
     ├── ModelError          exit 2   a model cannot be read, or is not what it claims to be
-    │   └── UnsupportedOpError       an op, attribute or control flow that edgeq does not execute
+    │   ├── UnsupportedOpError       an op, attribute or control flow that edgeq does not execute
+    │   └── TooLargeError            a model does not fit into one file of a format
     ├── DataError           exit 2   samples, labels or their source are unusable
     ├── PlanError           exit 2   the requested quantization is impossible or breaks a runtime's rule
     ├── OutputError         exit 2   a result cannot be written
@@ -42,6 +43,10 @@ class ModelError(EdgeqError):
 
 class UnsupportedOpError(ModelError):
     """The graph holds an op, attribute or control flow that edgeq does not execute."""
+
+
+class TooLargeError(ModelError):
+    """A model does not fit into one file of a format."""
 
 
 class DataError(EdgeqError):

@@ -41,6 +41,10 @@ class Adb:
         """The agent's source."""
         return piped_agent(self.agent)
 
+    def sees_files(self) -> bool:
+        """No: it is another machine."""
+        return False
+
     def lost(self, code: int) -> bool:
         """Whether adb lost the device."""
         return code in _CONNECTION_FAILED

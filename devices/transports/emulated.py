@@ -182,6 +182,10 @@ class Emulated:
         """Nothing: the emulated process sees this machine's files."""
         return b""
 
+    def sees_files(self) -> bool:
+        """Yes."""
+        return True
+
     def lost(self, code: int) -> bool:
         """Never: there is no connection but the pipe."""
         return False

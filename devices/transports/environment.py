@@ -49,6 +49,10 @@ class Environment:
         """Nothing: the file is there."""
         return b""
 
+    def sees_files(self) -> bool:
+        """Yes."""
+        return True
+
     def lost(self, code: int) -> bool:
         """Never: there is no connection but the pipe."""
         return False

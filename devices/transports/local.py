@@ -34,6 +34,10 @@ class Local:
         """Nothing: the file is there."""
         return b""
 
+    def sees_files(self) -> bool:
+        """Yes."""
+        return True
+
     def lost(self, code: int) -> bool:
         """Never: there is no connection but the pipe."""
         return False

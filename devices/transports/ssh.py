@@ -56,6 +56,10 @@ class Ssh:
         """The agent's source."""
         return piped_agent(self.agent)
 
+    def sees_files(self) -> bool:
+        """No: it is another machine."""
+        return False
+
     def lost(self, code: int) -> bool:
         """OpenSSH's client says so with exit code 255."""
         return code == _CONNECTION_FAILED

@@ -32,6 +32,10 @@ class Transport(Protocol):
         """Bytes to write to the process before the first frame."""
         ...
 
+    def sees_files(self) -> bool:
+        """Whether the agent sees this machine's files under their names here."""
+        ...
+
     def lost(self, code: int) -> bool:
         """Whether this exit code means that the connection broke, so that another try may help."""
         ...

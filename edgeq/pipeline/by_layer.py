@@ -95,7 +95,7 @@ def measure_layers(
                     steps[value] = max(steps.get(value, 0), largest)
         return json.dumps({"sqnr_db": noise.decibels(), "steps": steps}, sort_keys=True).encode()
 
-    key = device_key(validation, device, profile) | {"plan": plan_digest(validation), "file": file.sha256}
+    key = device_key(validation, device, profile) | {"plan": plan_digest(validation), "file": file.integer.sha256}
     stored = json.loads(validation.folder.stage(f"layers-{profile.name}", key, compute))
     return LayerMeasurements(stored["sqnr_db"], stored["steps"], _times(ops))
 
@@ -166,8 +166,8 @@ def _deployed(validation: Validation, device: Device, profile: Profile, file: Fi
     if opener is None:
         return
     try:
-        opened = opener(file.data)
-        handle = device.load(opened.artifact, name=f"{file.name} (opened)")
+        opened = opener(file.integer.data)
+        handle = device.load(replace(file.integer, data=opened.artifact), name=f"{file.name} (opened)")
         for inputs in _batches(validation):
             outputs = device.run(handle, to_file_layout(inputs, file), raw=True)
             yield {value: outputs[output] for value, output in opened.values.items() if output in outputs}

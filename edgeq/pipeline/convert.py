@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from edgeq.devices import Profile, open_device
 from edgeq.errors import DeviceError
 from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
-from edgeq.pipeline.artifacts import File, file_for, write_files
+from edgeq.pipeline.artifacts import File, Files, write_files
 from edgeq.pipeline.by_layer import blamed, layer_rows, measure_layers, with_measured
 from edgeq.pipeline.doctor import consult, told
 from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
@@ -65,13 +66,17 @@ def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
     """
     output = options.output.resolve()
     check_destination(output)
-    with RunFolder(output.with_name(f".{output.name}.run")) as folder:
-        return _run_stages(options, folder, reporter)
+    with (
+        RunFolder(output.with_name(f".{output.name}.run")) as folder,
+        # Large constants lie here while they are needed; the release folder gets a copy.
+        tempfile.TemporaryDirectory(prefix="files-", dir=folder.path) as files,
+    ):
+        return _run_stages(options, folder, Path(files), reporter)
 
 
-def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conversion:
+def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Reporter) -> Conversion:
     reporter.start("load")
-    model = open_model(options)
+    model = open_model(options, place)
     profiles = open_profiles(options)
     asked = request(options, profiles)
     skeleton = decide(model.graph, asked)
@@ -106,10 +111,13 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         plan, recovery = recover_plan(options, model, plan, sets, folder, reporter)
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
-    files, notes = write_files(options, model, plan, profiles)
-    notes = (*told(findings), *left_in_float(skeleton), *linted, *notes)
+    files = write_files(options, model, plan, profiles, place)
+    notes = (*told(findings), *left_in_float(skeleton), *linted, *files.notes)
     reporter.finish(
-        ", ".join(f"{f.name} {len(f.data):,} B, {f.audit.integer_mac_share:.1%} of MACs integer" for f in files)
+        ", ".join(
+            f"{f.name} {f.integer.size_bytes:,} B, {f.audit.integer_mac_share:.1%} of MACs integer"
+            for f in files.written
+        )
     )
     release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
     doctor = tuple(asdict(finding) for finding in findings)
@@ -127,7 +135,7 @@ def _run_stages(options: Options, folder: RunFolder, reporter: Reporter) -> Conv
         release = replace(release, diagnosis=found, layers=blamed(release.layers, found), pictures=pictures)
     reporter.start("report")
     released = {artifact.name for artifact in release.artifacts}
-    contents = {file.name: file.data for file in files if file.name in released}
+    contents = {name: part for file in files.written if file.name in released for name, part in file.parts.items()}
     write_bundle(options.output, release, judgement, contents, {"model": model.digest} | sets.digests)
     reporter.finish(str(options.output))
     return Conversion(release, judgement, plan, options.output, failures)
@@ -138,7 +146,7 @@ def _measure_all(
     model: Model,
     plan: Plan,
     sets: Sets,
-    files: tuple[File, ...],
+    files: Files,
     notes: tuple[str, ...],
     profiles: tuple[Profile, ...],
     folder: RunFolder,
@@ -150,7 +158,7 @@ def _measure_all(
         reporter.start(f"validate {profile.name}")
         try:
             with open_device(profile) as device:
-                file = file_for(profile, files)
+                file = files.of(profile)
                 measurements.append(measure(validation, device, profile, file))
                 ops = op_profile(validation, device, profile, file)
                 op_times += times_by_op(profile, ops)
@@ -173,16 +181,24 @@ def _measure_all(
         versions={"edgeq": __version__, "python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
         command=command(options),
         devices=tuple(profile.name for profile in profiles),
-        artifacts=tuple(Artifact(f.name, f.sha256, len(f.data)) for f in files if _measured(f, measurements)),
+        artifacts=tuple(a for f in files.written if _measured(f, measurements) for a in _artifacts(f)),
         evaluation=_evaluation(sets),
         measurements=tuple(measurements),
-        deliveries=tuple(delivery for file in files for delivery in _deliveries(file, plan, model)),
+        deliveries=tuple(delivery for file in files.written for delivery in _deliveries(file, plan, model)),
         layers=with_measured(layer_rows(model, plan), plan, layers),
         op_times=tuple(op_times),
         notes=notes,
         device_limits={profile.name: _stated(profile) for profile in profiles if _stated(profile)},
     )
     return release, failures
+
+
+def _artifacts(file: File) -> list[Artifact]:
+    sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in file.parts.items()}
+    return [
+        Artifact(name, digest, sizes[name], "" if name == file.name else file.name)
+        for name, digest in file.sha256.items()
+    ]
 
 
 def _measured(file: File, measurements: list[Any]) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from edgeq.calibration.data import Batch, Dataset, open_dataset
 from edgeq.calibration.specs import input_specs
 from edgeq.calibration.split import refuse_overlap, split
 from edgeq.devices import Profile, load_profile
+from edgeq.devices.artifact import Artifact
 from edgeq.devices.lint import lint
 from edgeq.errors import DataError, PlanError
-from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.passes.pairs_to_clips import pairs_to_clips
 from edgeq.graph.sources import load_model
+from edgeq.pipeline.onnx_artifact import onnx_artifact
 from edgeq.pipeline.options import Options
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Skeleton
@@ -30,15 +32,20 @@ _TYPES = {"float32": torch.float32, "int64": torch.int64, "int32": torch.int32, 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The model in canonical form, with what every later stage asks of it."""
+    """The model in canonical form, with what every later stage asks of it.
+
+    Attributes:
+        graph: the model.
+        floating: it as an ONNX file.
+    """
 
     graph: Graph
-    float_onnx: bytes
+    floating: Artifact
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical float model."""
-        return hashlib.sha256(self.float_onnx).hexdigest()
+        return self.floating.sha256
 
     @cached_property
     def module(self) -> fx.GraphModule:
@@ -100,8 +107,13 @@ def _digest(dataset: Dataset) -> str:
     return hashlib.sha256(b"".join(dataset.hashes)).hexdigest()
 
 
-def open_model(options: Options) -> Model:
-    """Read the model; see :func:`edgeq.graph.sources.load_model` for what is refused."""
+def open_model(options: Options, folder: Path | None = None) -> Model:
+    """Read the model; see :func:`edgeq.graph.sources.load_model` for what is refused.
+
+    Args:
+        options: of the run.
+        folder: where a large model may lie as a float ONNX file; None refuses one that does not fit into memory whole.
+    """
     types = (*options.input_types, *["float32"] * len(options.input_shapes))
     example = [torch.zeros(d, dtype=_TYPES[t]) for d, t in zip(options.input_shapes, types, strict=False)] or None
     graph = load_model(
@@ -109,7 +121,7 @@ def open_model(options: Options) -> Model:
     )
     if any(node.op_type == "DequantizeLinear" for node in graph.nodes):
         graph = pairs_to_clips(graph)  # another tool has quantized it: here it is quantized anew
-    model = Model(graph, onnx_format.export(graph, None))
+    model = Model(graph, onnx_artifact(graph, None, None if folder is None else folder / "float.onnx"))
     model.module  # noqa: B018  # an unknown op is refused here, before any sample is read
     return model
 

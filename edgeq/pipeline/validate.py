@@ -1,6 +1,5 @@
 """Run the files on the devices: float on target, simulated, deployed; agreement, parity and latency."""
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from torch import nn
 
 from edgeq.calibration.data import Dataset
 from edgeq.devices import Device, Handle, Profile, parity
+from edgeq.devices.artifact import Artifact
 from edgeq.devices.hazards import hazards
 from edgeq.devices.op_profile import OpProfile
 from edgeq.devices.op_profile import OpTime as TimedOp
@@ -61,8 +61,8 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
         DeviceError: the device failed.
     """
     labels = validation.sets.evaluation.labels()
-    reference = _deployed(validation, device, profile, file, file.float_data, "float")
-    deployed = _deployed(validation, device, profile, file, file.data, "integer")
+    reference = _deployed(validation, device, profile, file, "float")
+    deployed = _deployed(validation, device, profile, file, "integer")
     simulated = simulate(validation, profile.kernels)
     metric = validation.options.metric or default_metric(labels, reference)
     scored = {
@@ -76,7 +76,7 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
     if latency is not None:
         notes += [verdict.sentence for verdict in [speed_verdict(latency, device.info)] if not verdict.faster]
     if file.format == "onnx":
-        notes += hazard_notes(file.data)
+        notes += hazard_notes(file.integer)
     return Measurement(
         device=device.info,
         artifact=file.name,
@@ -86,16 +86,16 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
         agreement=_agreement(scored["float"], scored["deployed"]),
         parity=parity(simulated, deployed, step=_step(validation, simulated), decisions=_decides(simulated)),
         latency=latency,
-        size_bytes=len(file.data),
-        float_size_bytes=len(file.float_data),
+        size_bytes=file.integer.size_bytes,
+        float_size_bytes=file.floating.size_bytes,
         integer_mac_share=file.audit.integer_mac_share,
         notes=tuple(notes),
     )
 
 
-def hazard_notes(data: bytes) -> list[str]:
+def hazard_notes(artifact: Artifact) -> list[str]:
     """What the file would compute otherwise on another CPU, one sentence for each kind."""
-    found = hazards(data)
+    found = hazards(artifact)
     notes = []
     for kind in sorted({hazard.kind for hazard in found}):
         same = [hazard for hazard in found if hazard.kind == kind]
@@ -104,11 +104,12 @@ def hazard_notes(data: bytes) -> list[str]:
     return notes
 
 
-def _deployed(validation: Validation, device: Device, profile: Profile, file: File, data: bytes, kind: str) -> Array:
+def _deployed(validation: Validation, device: Device, profile: Profile, file: File, kind: str) -> Array:
     """The judged output of all evaluation samples, as the device computes it."""
+    artifact = file.integer if kind == "integer" else file.floating
 
     def compute() -> bytes:
-        handle = device.load(data, name=f"{file.name} ({kind})")
+        handle = device.load(artifact, name=f"{file.name} ({kind})")
         parts = [
             from_file_layout(
                 device.run(handle, to_file_layout(inputs, file))[validation.output], validation.output, file
@@ -117,7 +118,7 @@ def _deployed(validation: Validation, device: Device, profile: Profile, file: Fi
         ]
         return _pack(join_outputs(parts, validation.sets.evaluation))
 
-    key = device_key(validation, device, profile) | {"file": file.sha256 if kind == "integer" else _sha(data)}
+    key = device_key(validation, device, profile) | {"file": artifact.sha256}
     return _unpack(validation.folder.stage(f"outputs-{profile.name}-{kind}", key, compute))
 
 
@@ -178,13 +179,16 @@ def _latency(validation: Validation, device: Device, profile: Profile, file: Fil
     def compute() -> bytes:
         sample = to_file_layout(next(validation.sets.evaluation.batches(1)).inputs, file)
         handles: tuple[Handle, Handle] = (
-            device.load(file.float_data, name=f"{file.name} (float)"),
-            device.load(file.data, name=file.name),
+            device.load(file.floating, name=f"{file.name} (float)"),
+            device.load(file.integer, name=file.name),
         )
         runs, seed = validation.options.latency_runs, validation.options.seed
         return json.dumps(asdict(device.compare_latency(*handles, sample, runs, seed=seed))).encode()
 
-    key = device_key(validation, device, profile) | {"file": file.sha256, "runs": validation.options.latency_runs}
+    key = device_key(validation, device, profile) | {
+        "file": file.integer.sha256,
+        "runs": validation.options.latency_runs,
+    }
     stored = json.loads(validation.folder.stage(f"latency-{profile.name}", key, compute))
     return LatencyComparison(
         Latency(**stored["reference"]), Latency(**stored["candidate"]), Interval(**stored["ratio"])
@@ -198,10 +202,10 @@ def op_profile(validation: Validation, device: Device, profile: Profile, file: F
 
     def compute() -> bytes:
         sample = to_file_layout(next(validation.sets.evaluation.batches(1)).inputs, file)
-        found = device.op_profile(device.load(file.data, name=file.name), sample)
+        found = device.op_profile(device.load(file.integer, name=file.name), sample)
         return json.dumps([asdict(op) for op in found.ops]).encode()
 
-    key = device_key(validation, device, profile) | {"file": file.sha256}
+    key = device_key(validation, device, profile) | {"file": file.integer.sha256}
     stored = json.loads(validation.folder.stage(f"ops-{profile.name}", key, compute))
     return OpProfile(tuple(TimedOp(**op) for op in stored))
 
@@ -246,10 +250,6 @@ def device_key(validation: Validation, device: Device, profile: Profile) -> dict
 def plan_digest(validation: Validation) -> str:
     """Of the plan and the model that it is of."""
     return digest(validation.plan) + validation.model.digest
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _pack(array: Array) -> bytes:

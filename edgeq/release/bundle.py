@@ -1,5 +1,7 @@
 """The release folder: written whole, and checked file by file."""
 
+import mmap
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ def write_bundle(
     folder: Path,
     release: Release,
     judgement: Judgement,
-    files: Mapping[str, bytes],
+    files: Mapping[str, bytes | Path],
     inputs: Mapping[str, str],
 ) -> None:
     """Write the release folder: the artefacts, report.json, report.html, junit.xml, summary.md and edgeq.lock.
@@ -30,7 +32,7 @@ def write_bundle(
         folder: where; an older release there is replaced at the end, in one step.
         release: what was built and measured.
         judgement: the gate's.
-        files: name -> bytes of each artefact of the release.
+        files: name -> bytes of each artefact of the release, or the file that is to be copied.
         inputs: role -> SHA-256 of what was read, see `lock_text`.
 
     Raises:
@@ -47,24 +49,34 @@ def write_bundle(
     }
     contents = {artifact.name: files[artifact.name] for artifact in release.artifacts} | records
     for name, data in contents.items():
-        for trace in local_traces(data):
+        for trace in _traces(data):
             raise OutputError(
                 f"{folder}: {name} would hold a path of this computer ({trace}): remove it from the model"
             )
     with whole_folder(folder) as temporary:
         for name, data in contents.items():
-            (temporary / name).write_bytes(data)
+            if isinstance(data, Path):
+                shutil.copyfile(data, temporary / name)
+            else:
+                (temporary / name).write_bytes(data)
         hashes = {name: sha256_of_file(temporary / name) for name in records}
         (temporary / LOCK_NAME).write_text(lock_text(release, inputs, hashes), encoding="utf-8")
 
 
-def local_traces(data: bytes) -> list[str]:
+def _traces(data: bytes | Path) -> list[str]:
+    if isinstance(data, bytes):
+        return local_traces(data)
+    with data.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return local_traces(mapped)
+
+
+def local_traces(data: bytes | mmap.mmap) -> list[str]:
     """Which of this computer's own folders (the home folder, the working folder) are named in the data."""
     own = []
     for folder in (Path.home(), Path.cwd()):
         if len(folder.parts) > 2:  # a folder right under the root may be named like a module
             own.append(f"{folder}/")
-    return [path for path in dict.fromkeys(own) if path.encode() in data]
+    return [path for path in dict.fromkeys(own) if data.find(path.encode()) >= 0]
 
 
 def verify_bundle(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -79,7 +79,7 @@ def _complete(release: Release, limits: Mapping[str, Budgets]) -> Iterator[Check
             yield _failed("measured", f"{profile} was measured twice: give each file its own profile", profile)
     names = {measurement.artifact for measurement in release.measurements}
     for artifact in release.artifacts:
-        if artifact.name not in names:
+        if (artifact.part_of or artifact.name) not in names:
             yield _failed("measured", f"{artifact.name} ran on no device: validate it, or leave it out")
     for name in sorted(names - {artifact.name for artifact in release.artifacts}):
         yield _failed("measured", f"{name} was measured but is not part of the release: build the release again")

@@ -18,11 +18,13 @@ class Artifact:
         name: the file's name in the release folder (model.onnx, model.tflite).
         sha256: of its bytes, 64 hexadecimal digits.
         size_bytes: its length.
+        part_of: the artefact whose constants it holds, because one file cannot; "" for a model.
     """
 
     name: str
     sha256: str
     size_bytes: int
+    part_of: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def report_json(release: Release, judgement: Judgement) -> bytes:
                 for s in release.evaluation.slices
             ],
         },
-        "artifacts": [asdict(artifact) for artifact in release.artifacts],
+        "artifacts": [_artifact(artifact) for artifact in release.artifacts],
         "deliveries": [asdict(delivery) for delivery in release.deliveries],
         "layers": [asdict(layer) for layer in release.layers],
         "op_times": [asdict(time) for time in release.op_times],
@@ -101,6 +101,11 @@ def read_report(path: Path) -> tuple[Release, Judgement]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: not a whole report ({reason}); build the release again") from error
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    told = asdict(artifact)
+    return told if artifact.part_of else {key: value for key, value in told.items() if key != "part_of"}
 
 
 def _device(measurement: Measurement) -> dict[str, Any]:

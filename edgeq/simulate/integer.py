@@ -4,7 +4,7 @@ Unlike :class:`edgeq.simulate.Simulation` this is not differentiable. Values wit
 unit computes with its family's kernel; float units compute on real numbers, as in the files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from edgeq.simulate.kernels.family import Family, Operands
 
 #: float32 holds every integer up to here, so a sum that stays under it is exact in any order.
 _EXACT_FLOAT32 = 2**24
+#: A weight of more codes is brought into floating point anew for each batch: its parts are eight times its size.
+_LARGE = 1 << 24
 
 
 class IntegerSimulation(nn.Module):
@@ -208,25 +210,26 @@ class _Weighted:
         self.zero = int(grid.zero_point)
         reach = max(grid.qmax - self.zero, self.zero - grid.qmin)
         axis = weight.quantization.axis
-        codes = weight.codes.astype(np.int64)
+        codes = weight.codes
         biases = plan.biases[unit.name].codes
         bias_reach = int(np.abs(biases).max(initial=0))
-        # Low and high nibbles: two float32 products are exact where one is not, and much faster than float64.
-        low = ((codes + 8) & 15) - 8
-        halves = ((16, (codes - low) // 16), (1, low))
-        self.parts: tuple[tuple[int, torch.Tensor], ...]
+        self.codes, self.halved = codes, False
+        self.part_type = self.dtype = torch.float64
         if axis is not None and _largest_sum(codes, axis) * reach + bias_reach < _EXACT_FLOAT32:
-            self.parts, self.dtype = ((1, _floats(codes, torch.float32)),), torch.float32
-        elif axis is not None and all(_largest_sum(part, axis) * reach < _EXACT_FLOAT32 for _, part in halves):
-            self.parts = tuple((factor, _floats(part, torch.float32)) for factor, part in halves)
-            self.dtype = torch.float64
-        else:
-            self.parts, self.dtype = ((1, _floats(codes, torch.float64)),), torch.float64
+            self.part_type = self.dtype = torch.float32
+        elif axis is not None and all(_largest_sum(part, axis) * reach < _EXACT_FLOAT32 for _, part in _halves(codes)):
+            self.halved, self.part_type = True, torch.float32
+        self._kept = None if codes.size > _LARGE else tuple(self._made())
         self.rank = codes.ndim
         bias = _floats(biases, self.dtype)
         scale = torch.from_numpy(weight.quantization.scale)
         self.channel_axis = 1 if unit.op in ("Conv", "ConvTranspose") else -1
         self.bias, self.scale = (self._spread(t, unit) for t in (bias, scale))
+
+    def _made(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(factor, what of the weight it multiplies), one at a time."""
+        for factor, part in _halves(self.codes) if self.halved else ((1, self.codes),):
+            yield factor, _floats(part, self.part_type)
 
     def _spread(self, per_channel: torch.Tensor, unit: Unit) -> torch.Tensor:
         if per_channel.ndim == 0 or self.channel_axis == -1:
@@ -238,9 +241,9 @@ class _Weighted:
         """Sum of (code - zero point) x weight code + bias: integers, float32 where they fit exactly, else float64."""
         centred = codes - self.zero
         total: torch.Tensor | None = None
-        for factor, weight in self.parts:
+        for factor, weight in self._made() if self._kept is None else self._kept:
             product = self._product(centred.to(weight.dtype), weight)
-            if len(self.parts) > 1:
+            if self.halved:
                 product = product.to(self.dtype).mul_(factor)
             total = product if total is None else total.add_(product)
         assert total is not None
@@ -256,14 +259,24 @@ class _Weighted:
         return result
 
 
-def _largest_sum(codes: npt.NDArray[np.int64], axis: int) -> int:
+def _halves(codes: npt.NDArray[np.integer]) -> Iterator[tuple[int, npt.NDArray[np.integer]]]:
+    """Low and high nibbles: two float32 products are exact where one is not, and much faster than float64."""
+    wide = codes.astype(np.int16) if codes.dtype == np.int8 else codes
+    high = ((wide + 8) >> 4).astype(codes.dtype)
+    yield 16, high
+    yield 1, (wide - (high.astype(wide.dtype) << 4)).astype(codes.dtype)
+
+
+def _largest_sum(codes: npt.NDArray[np.integer], axis: int) -> int:
     """The largest sum of magnitudes that one output channel adds up."""
-    rows = np.moveaxis(np.abs(codes), axis, 0)
-    return int(rows.reshape(rows.shape[0], -1).sum(1).max(initial=0))
+    others = tuple(position for position in range(codes.ndim) if position != axis)
+    # int8 holds no +128: its magnitudes are taken as uint8.
+    sizes = np.abs(codes).view(np.uint8) if codes.dtype == np.int8 else np.abs(codes)
+    return int(sizes.sum(others, np.int64).max(initial=0))
 
 
 def _floats(codes: npt.NDArray[np.integer], dtype: torch.dtype) -> torch.Tensor:
-    return torch.from_numpy(codes.astype(np.float64)).to(dtype)
+    return torch.from_numpy(codes.astype(np.float32 if dtype == torch.float32 else np.float64))
 
 
 def quantize(real: torch.Tensor, grid: Quantization) -> torch.Tensor:

@@ -6,10 +6,12 @@ ONNX Runtime's optimizer makes of the file on this machine.
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import numpy_helper
@@ -36,7 +38,9 @@ FLOAT_KERNELS = frozenset(
 )  # fmt: skip
 
 
-def audit(data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Audit:
+def audit(
+    data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int, ...]], beside: Path | None = None
+) -> Audit:
     """Compare a file with the plan that it was written from.
 
     Args:
@@ -44,14 +48,15 @@ def audit(data: bytes, graph: Graph, plan: Plan, shapes: Mapping[str, tuple[int,
         graph: the model.
         plan: the plan.
         shapes: concrete shapes of one sample's values.
+        beside: the folder of its external data.
 
     Raises:
         ModelError: ONNX Runtime does not load the file.
     """
     model = onnx.load_model_from_string(data)
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    initializers = _Constants({tensor.name: tensor for tensor in model.graph.initializer}, str(beside or ""))
     problems = [*_compare_constants(plan, initializers), *_compare_activations(plan, graph, model, initializers)]
-    optimized = optimized_graph(data)
+    optimized = optimized_graph(data, beside)
     counts = macs(graph, shapes)
     rows = tuple(_row(unit, plan, optimized, counts) for unit in plan.units)
     problems += [
@@ -87,11 +92,29 @@ def optimized_graph(data: bytes, beside: Path | None = None) -> onnx.ModelProto:
         options.intra_op_num_threads = 1
         if beside is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(beside))
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", "optimized.data"
+            )
         try:
             onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the binding raises its own, undocumented kinds
             raise ModelError(f"ONNX Runtime does not load the exported model: {str(error).splitlines()[0]}") from error
         return onnx.load(options.optimized_model_filepath, load_external_data=False)
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """The file's constants, each read when it is asked for."""
+
+    tensors: Mapping[str, onnx.TensorProto]
+    folder: str
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = numpy_helper.to_array(self.tensors[name], self.folder)
+        return array
 
 
 def _row(unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str, int]) -> AuditRow:
@@ -131,7 +154,7 @@ def _find(unit: Unit, optimized: onnx.ModelProto) -> onnx.NodeProto | None:
     return next(iter(integer or plain or [node for node in nodes if weights & set(node.input)] or own), None)
 
 
-def _compare_constants(plan: Plan, initializers: Mapping[str, Any]) -> list[str]:
+def _compare_constants(plan: Plan, initializers: _Constants) -> list[str]:
     problems = []
     # A MatMul without a bias needs none in the file, unless a method gave it one.
     unbiased = {
@@ -146,21 +169,19 @@ def _compare_constants(plan: Plan, initializers: Mapping[str, Any]) -> list[str]
         *plan.weights.items(),
         *((f"{name}_bias", bias) for name, bias in plan.biases.items()),
     ]:
-        stored = initializers.get(f"{prefix}_codes")
-        if stored is None and prefix in unbiased:
+        codes = f"{prefix}_codes"
+        if codes not in initializers and prefix in unbiased:
             continue
-        if stored is None:
+        if codes not in initializers:
             problems.append(f"{prefix}: its codes are not in the file")
-        elif not np.array_equal(numpy_helper.to_array(stored).astype(np.int64), constant.codes):
+        elif not np.array_equal(initializers[codes], constant.codes):
             problems.append(f"{prefix}: the file's codes differ from the plan's")
         else:
             problems += _compare_grid(prefix, constant.quantization, initializers)
     return problems
 
 
-def _compare_activations(
-    plan: Plan, graph: Graph, model: onnx.ModelProto, initializers: Mapping[str, Any]
-) -> list[str]:
+def _compare_activations(plan: Plan, graph: Graph, model: onnx.ModelProto, initializers: _Constants) -> list[str]:
     kinds = ("QuantizeLinear", "DequantizeLinear")
     pairs = {node.input[1] for node in model.graph.node if node.op_type in kinds}
     problems = []
@@ -174,9 +195,9 @@ def _compare_activations(
     return problems
 
 
-def _compare_grid(prefix: str, grid: Quantization, initializers: Mapping[str, Any]) -> list[str]:
-    scale = numpy_helper.to_array(initializers[f"{prefix}_scale"])
-    zero_point = numpy_helper.to_array(initializers[f"{prefix}_zero_point"])
+def _compare_grid(prefix: str, grid: Quantization, initializers: _Constants) -> list[str]:
+    scale = initializers[f"{prefix}_scale"]
+    zero_point = initializers[f"{prefix}_zero_point"]
     shift = 2 ** (8 * zero_point.dtype.itemsize - 1) if zero_point.dtype.kind == "u" else 0
     if not np.array_equal(scale, grid.scale):
         return [f"{prefix}: the file's scale differs from the plan's"]

@@ -10,7 +10,7 @@ from typing import Literal
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgeq.errors import ModelError, OutputError
+from edgeq.errors import OutputError, TooLargeError
 from edgeq.exporters.onnx.layout import image_inputs, take_channels_last
 from edgeq.exporters.onnx.rewrite import Rewriter, Signedness
 from edgeq.graph.graph import Graph
@@ -32,12 +32,15 @@ def export(graph: Graph, plan: Plan | None, *, activations: Signedness = "uint8"
 
     Raises:
         PlanError: the plan holds a format that ONNX cannot express.
-        ModelError: the file would pass the 2 GiB that protobuf can hold.
+        TooLargeError: the file would pass the 2 GiB that protobuf can hold.
     """
-    model = _written(graph, plan, activations, layout)
-    size = _constant_bytes(model)
+    return _serialized(_written(graph, plan, activations, layout))
+
+
+def _serialized(model: ir.Model) -> bytes:
+    size = constant_bytes(model)
     if size > _LARGEST:
-        raise ModelError(
+        raise TooLargeError(
             f"the constants take {size >> 20:,} MiB, and one ONNX file holds less than 2,048; "
             "edgeq.exporters.onnx.save writes them beside the model"
         )
@@ -76,10 +79,10 @@ def save(
     if {path.resolve(), constants.resolve()} & read:
         raise OutputError(f"{constants}: the model's own constants lie there; choose another file")
     try:
-        if _constant_bytes(model) > _LARGEST if beside is None else beside:
+        if constant_bytes(model) > _LARGEST if beside is None else beside:
             ir.save(model, path, external_data=constants.name)
         else:
-            path.write_bytes(export(graph, plan, activations=activations, layout=layout))
+            path.write_bytes(_serialized(model))
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}; choose another place") from error
 
@@ -88,7 +91,8 @@ def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
     return [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
 
 
-def _constant_bytes(model: ir.Model) -> int:
+def constant_bytes(model: ir.Model) -> int:
+    """What a model's constants take."""
     return sum(tensor.nbytes for tensor in _tensors(model) if tensor.dtype is not ir.DataType.STRING)
 
 
@@ -105,4 +109,4 @@ def _written(graph: Graph, plan: Plan | None, activations: Signedness, layout: L
     return model
 
 
-__all__ = ["Layout", "Signedness", "export", "save"]
+__all__ = ["Layout", "Signedness", "constant_bytes", "export", "save"]

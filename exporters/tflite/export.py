@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import onnx_ir as ir
+
 from edgeq.errors import PlanError, UnsupportedOpError
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter, Stored, code_dtype
 from edgeq.exporters.tflite.limits import beyond
 from edgeq.exporters.tflite.ops import OPS
 from edgeq.exporters.tflite.values import examine
+from edgeq.exporters.tflite.writer import check_size
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.layout import channels_last, has_channels
 from edgeq.plan.plan import Plan, Unit
@@ -67,7 +70,9 @@ def build(
     Raises:
         UnsupportedOpError: a unit has no TFLite form; the message names it.
         PlanError: the plan asks for a format that no TFLite kernel has.
+        TooLargeError: the file would pass 2 GiB.
     """
+    check_size(_constant_bytes(graph, plan))
     e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4)
     # What follows from shapes alone is a constant of the file.
     units = tuple(
@@ -112,6 +117,16 @@ def _check(units: tuple[Unit, ...], plan: Plan | None) -> None:
             raise PlanError(
                 f"value {value!r} has {grid.bits}-bit activations; TFLite kernels take 8 or 16 bits (a8, a16)"
             )
+
+
+def _constant_bytes(graph: Graph, plan: Plan | None) -> int:
+    """About what the constants will take in the file: known before any of them is copied."""
+    codes = {} if plan is None else plan.weights
+    return sum(
+        codes[key].codes.size if key in codes else value.const_value.nbytes
+        for key, value in graph.model.graph.initializers.items()
+        if value.const_value is not None and value.const_value.dtype is not ir.DataType.STRING
+    )
 
 
 Presented = dict[str, tuple[int, tuple[int, ...]]]

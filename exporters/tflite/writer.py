@@ -7,12 +7,28 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import ModelError
+from edgeq.errors import ModelError, TooLargeError
 from edgeq.exporters.tflite.schema import TENSOR_TYPES, S, options_type, version
 from edgeq.plan.quantization import Quantization
 
 _LIMIT = 2**31 - 1
 _IDENTIFIER = b"TFL3"
+
+
+def check_size(constants: int) -> None:
+    """Refuse what the format cannot hold.
+
+    Args:
+        constants: bytes of them.
+
+    Raises:
+        TooLargeError: they are too many.
+    """
+    if constants > _LIMIT - (1 << 24):
+        raise TooLargeError(
+            f"the constants take {constants >> 20:,} MiB, and a .tflite file, a flatbuffer, holds less than 2,048; "
+            "take the ONNX file, with `--device cpu-onnxruntime`"
+        )
 
 
 class Writer:
@@ -116,7 +132,7 @@ class Writer:
         """The file. Inputs and outputs are tensors by signature name, in order.
 
         Raises:
-            ModelError: the file would pass the 2 GB that the format can address.
+            TooLargeError: the file would pass the 2 GB that the format can address.
         """
         subgraph = S.SubGraphT()
         subgraph.name = "main"
@@ -149,8 +165,7 @@ class Writer:
             self._buffers.append(buffer)
             self._buffer_of[raw] = len(self._buffers) - 1
             self._bytes += len(raw) + 64
-            if self._bytes > _LIMIT - (1 << 24):
-                raise ModelError("the model's constants do not fit in a .tflite file, which holds less than 2 GiB")
+            check_size(self._bytes)
         return self._buffer_of[raw]
 
     def _unique(self, name: str) -> str:

@@ -1,5 +1,7 @@
 """A float model whose weights lie in a file beside it reaches every device whole."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import onnx
 import pytest
 
 from edgeq.devices import Device, load_profile, open_device
+from edgeq.devices.agent import Agent, AgentError
 from edgeq.devices.artifact import read_artifact
 from edgeq.errors import ModelError
 
@@ -43,7 +46,38 @@ def test_emulated(external: Path) -> None:
 def test_a_plain_file_is_left_as_it_is(tmp_path: Path) -> None:
     for name, data in (("a.onnx", models.onnx_float()), ("a.tflite", b"location"), ("bad.onnx", b"a bad location")):
         (tmp_path / name).write_bytes(data)
-        assert read_artifact(tmp_path / name) == data
+        read = read_artifact(tmp_path / name)
+        assert (read.data, read.beside, read.folder) == (data, (), None)
+        assert read.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_what_lies_beside_it_belongs_to_it(external: Path) -> None:
+    first, weights = read_artifact(external), external.parent / "weights.bin"
+    assert first.beside == ("weights.bin",)
+    assert first.size_bytes == external.stat().st_size + weights.stat().st_size
+    before = first.sha256
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert read_artifact(external).sha256 != before
+    assert read_artifact(external).data_sha256 == first.data_sha256
+
+
+def test_it_is_sent_once_and_keeps_its_name(external: Path, ssh_server: SshServer, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    transport = replace(ssh_server.transport(), store=str(store))
+    for _ in range(2):
+        with Device(load_profile("cpu-onnxruntime"), transport) as device:
+            device.run(device.load(external), {"x": models.SAMPLES})
+    digest = read_artifact(external).beside_sha256["weights.bin"]
+    (kept,) = store.glob("beside-*/weights.bin")
+    assert kept.read_bytes() == (store / digest).read_bytes() == (external.parent / "weights.bin").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../weights.bin", "/weights.bin", ""])
+def test_the_agent_writes_nowhere_else(name: str, tmp_path: Path) -> None:
+    agent = Agent("null", tmp_path)
+    with pytest.raises(AgentError, match="cannot be called"):
+        agent.do_load({}, "0", "0" * 64, {}, beside={name: "0" * 64})
+    assert not list(tmp_path.rglob("weights.bin"))
 
 
 def test_missing_external_data_is_one_line(external: Path) -> None:
