@@ -32,6 +32,9 @@ FIXED: dict[str, dict[int, Quantization]] = {
 #: Everything that can compute on codes.
 INTEGER = WEIGHTED | SAME_GRID | ELEMENTWISE | RESCALING | frozenset(FIXED)
 
+#: Ops whose kernels take 8-bit codes only, in both runtimes.
+ONLY_8_BITS = frozenset({"Elu", "HardSwish"})
+
 #: Activations that a runtime fuses into the op before them.
 FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})
 

@@ -18,7 +18,7 @@ from edgeq.plan.branches import Prescribed, computed_on, readers_of
 from edgeq.plan.heads import post_processing
 from edgeq.plan.islands import without_islands
 from edgeq.plan.masks import computed_masks
-from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, SAME_GRID, WEIGHTED
+from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, ONLY_8_BITS, SAME_GRID, WEIGHTED
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization
 from edgeq.plan.spectra import spectra
@@ -146,6 +146,8 @@ def _why_float(graph: Graph, unit: Unit, bits: Bits) -> str:
         return "computes shapes or indices"
     if unit.op not in INTEGER:
         return f"{unit.op} has no integer kernel in ONNX Runtime or LiteRT"
+    if bits.activations == 16 and unit.op in ONLY_8_BITS:
+        return f"{unit.op} has a kernel on 8-bit codes only"
     if unit.op in WEIGHTED and unit.weight is None and unit.op != "MatMul":
         return f"{unit.op} has weights that are not constant, or alpha, beta or transA that no integer kernel takes"
     if unit.op == "MatMul" and unit.weight is None and len(unit.inputs) < 2:

@@ -51,6 +51,7 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "RSQRT": {"int8": 2, "int16": 3},
     "QUANTIZE": {"int8": 2, "int16": 3},
     "DEQUANTIZE": {"int8": 2, "int16": 3},
+    "LEAKY_RELU": {"int8": 2, "int16": 2},
     "HARD_SWISH": {"int8": 1},
     "ELU": {"int8": 1},
     "PRELU": {"int8": 1},

@@ -109,7 +109,9 @@ def hard_sigmoid(e: Emitter, unit: Unit) -> None:
     alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
     grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
     form = e.any(value, grid)
-    scaled_grid = None if grid is None else per_tensor(np.float32(grid.scale) * np.float32(alpha), int(grid.zero_point))
+    scaled_grid = None
+    if grid is not None:
+        scaled_grid = per_tensor(np.float32(grid.scale) * np.float32(alpha), int(grid.zero_point), grid.bits)
     scaled = e.step(form.tensor, f"{result}::scaled", form.shape, scaled_grid)
     e.writer.operator("MUL", [form.tensor, _number(e, alpha, grid)], [scaled], options("Mul"))
     kind, low, high = fused.split_clamp((0.0, 1.0), out_grid)
@@ -124,7 +126,8 @@ def hard_sigmoid(e: Emitter, unit: Unit) -> None:
 def _number(e: Emitter, number: float, grid: Quantization | None) -> int:
     if grid is None:
         return e.writer.constant("number", np.full((1,), number, np.float32))
-    own = per_tensor(abs(number) / 127 if number else 1.0, 0, 8, narrow=True)
+    bits = 16 if grid.bits == 16 else 8  # both operands of an op have one type
+    own = per_tensor(abs(number) / (2 ** (bits - 1) - 1) if number else 1.0, 0, bits, narrow=True)
     return e.writer.constant("number", own.quantize(np.full((1,), number, np.float32)).astype(code_dtype(own)), own)
 
 

@@ -67,8 +67,9 @@ def depth_to_space(e: Emitter, unit: Unit) -> None:
     block = int(e.attributes(unit)["blocksize"])
     last = channels_last(4)
     why = f"{unit.op} {unit.name!r} reads it channels last"
-    if unit.op == "DepthToSpace" and e.attributes(unit).get("mode", "DCR") == "CRD":
-        _depth_to_space_crd(e, unit, block)
+    crd = e.attributes(unit).get("mode", "DCR") == "CRD"
+    if (unit.op == "DepthToSpace" and crd) or (grid is not None and grid.bits == 16):
+        _blocks_by_transpose(e, unit, block, crd=crd)
         return
     source = e.read_permuted(value, grid, last, why)
     kind = "DepthToSpace" if unit.op == "DepthToSpace" else "SpaceToDepth"
@@ -76,16 +77,25 @@ def depth_to_space(e: Emitter, unit: Unit) -> None:
     e.writer.operator(code, [source], [e.make_permuted(result, grid, last)], options(kind, blockSize=block))
 
 
-def _depth_to_space_crd(e: Emitter, unit: Unit, block: int) -> None:
-    """PyTorch's pixel shuffle: N, (C b b), H, W -> N, C, (H b), (W b); written as one transpose of atoms."""
+def _blocks_by_transpose(e: Emitter, unit: Unit, block: int, *, crd: bool) -> None:
+    """What DEPTH_TO_SPACE does not do, as one transpose of atoms: PyTorch's pixel shuffle, and 16-bit codes."""
     value, result = e.data(unit), unit.outputs[0]
     grid = e.grid_for(unit, result)
     n, depth, height, width = e.shape(value)
-    view = (n, depth // block**2, block, block, height, width)
+    view: tuple[int, ...]
+    if unit.op == "SpaceToDepth":
+        # N, C, (H b), (W b) -> N, (b b C), H, W
+        view, permutation = (n, depth, height // block, block, width // block, block), (0, 3, 5, 1, 2, 4)
+    elif crd:
+        # N, (C b b), H, W -> N, C, (H b), (W b)
+        view, permutation = (n, depth // block**2, block, block, height, width), (0, 1, 4, 2, 5, 3)
+    else:
+        # N, (b b C), H, W -> N, C, (H b), (W b)
+        view, permutation = (n, block, block, depth // block**2, height, width), (0, 3, 4, 1, 5, 2)
     form = e.any(value, grid)
-    order = orders.transpose(form.order, view, (0, 1, 4, 2, 5, 3))
+    order = orders.transpose(form.order, view, permutation)
     if order is None:
-        raise e.refuse(unit, "its input is stored in an order that CRD cannot follow")
+        raise e.refuse(unit, "its input is stored in an order that its blocks cannot follow")
     e.define(result, replace(form, order=order))
 
 
