@@ -33,7 +33,7 @@ FIXED: dict[str, dict[int, Quantization]] = {
 INTEGER = WEIGHTED | SAME_GRID | ELEMENTWISE | RESCALING | frozenset(FIXED)
 
 #: Ops whose kernels take 8-bit codes only, in both runtimes.
-ONLY_8_BITS = frozenset({"Elu", "HardSwish"})
+ONLY_8_BITS = frozenset({"Elu"})
 
 #: Activations that a runtime fuses into the op before them.
 FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeq.plan.plan import Plan, Unit
+from edgeq.simulate.kernels.gate import SLOPE, gate_grid
 
 LARGEST_RATIO = 2.0**8
 LARGEST_SPREAD = 2.0**20
@@ -36,6 +37,14 @@ def _ratios(plan: Plan, unit: Unit) -> Iterator[float]:
         weight = plan.weights[unit.weight].quantization
         scale = float(np.max(weight.scale)) * float(plan.activations[unit.inputs[0]].scale)
         yield scale / float(plan.activations[unit.outputs[0]].scale)
+    elif unit.op in ("HardSigmoid", "HardSwish"):
+        # Their ADD; what the slope is matters little beside 2^8.
+        gate = (
+            plan.activations[unit.outputs[0]]
+            if unit.op == "HardSigmoid"
+            else gate_grid(plan.activations[unit.inputs[0]].bits)
+        )
+        yield float(plan.activations[unit.inputs[0]].scale) * SLOPE / float(gate.scale)
     elif unit.op in ("Add", "Sub", "Mul"):
         scales = [
             float((plan.constants[v].quantization if v in plan.constants else plan.activations[v]).scale)

@@ -27,7 +27,7 @@ BOUNDS = {
     "leaky relu": 1,
 }
 #: Their kernels take 8-bit codes only.
-MISSING = {"hard swish": "HardSwish", "elu": "Elu"}
+MISSING = {"elu": "Elu"}
 MORE = {
     "space to depth": Case("SpaceToDepth", [n("SpaceToDepth", "p", blocksize=2)]),
     "pixel shuffle": Case("DepthToSpace", [n("DepthToSpace", "p", blocksize=2, mode="CRD")]),

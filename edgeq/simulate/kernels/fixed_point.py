@@ -23,7 +23,7 @@ import torch
 
 from edgeq.plan.quantization import Quantization
 from edgeq.simulate.kernels.family import Family, Operands, Requantize, saturate
-from edgeq.simulate.kernels.hard_swish import hard_swish
+from edgeq.simulate.kernels.gate import hard_swish
 from edgeq.simulate.kernels.products import matmul
 
 #: (integers, multiplier q, exponent e), all int64, broadcast -> integers
@@ -195,6 +195,7 @@ _WIDE_OLD = Family(
         "Mul": _mul,
         "AveragePool": _average_pool,
         "GlobalAveragePool": _mean,
+        "HardSwish": hard_swish(_add, _mul),
     },
     exact=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"}),
 )
@@ -206,16 +207,17 @@ _KERNELS = {
     "Mul": _mul,
     "AveragePool": _average_pool,
     "GlobalAveragePool": _mean,
-    "HardSwish": hard_swish,
+    "HardSwish": hard_swish(_add, _mul),
 }
 _EXACT = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "GlobalAveragePool"})
 
+_MICRO_PRODUCTS = {"Mul": _micro_mul, "HardSwish": hard_swish(_add, _micro_mul)}
 GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT, wide=_WIDE_OLD)
 TFLITE_MICRO = replace(
     GEMMLOWP,
     name="tflite-micro",
-    kernels={**_KERNELS, "Mul": _micro_mul},
-    wide=replace(_WIDE_OLD, kernels={**_WIDE_OLD.kernels, "Mul": _micro_mul}),
+    kernels={**_KERNELS, **_MICRO_PRODUCTS},
+    wide=replace(_WIDE_OLD, kernels={**_WIDE_OLD.kernels, **_MICRO_PRODUCTS}),
 )
 LITERT_REFERENCE = Family(
     name="litert-reference",

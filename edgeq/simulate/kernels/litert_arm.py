@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from edgeq.simulate.kernels.family import Operands, saturate
+from edgeq.simulate.kernels.gate import hard_swish
 from edgeq.simulate.kernels.litert import LITERT_DEFAULT
 
 
@@ -27,4 +28,8 @@ def _mul(operands: Operands) -> torch.Tensor:
     return saturate(result + int(operands.output.zero_point), operands)
 
 
-LITERT_ARM = replace(LITERT_DEFAULT, name="xnnpack-arm", kernels={**LITERT_DEFAULT.kernels, "Mul": _mul})
+LITERT_ARM = replace(
+    LITERT_DEFAULT,
+    name="xnnpack-arm",
+    kernels={**LITERT_DEFAULT.kernels, "Mul": _mul, "HardSwish": hard_swish(LITERT_DEFAULT.kernels["Add"], _mul)},
+)

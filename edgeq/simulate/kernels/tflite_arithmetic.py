@@ -43,9 +43,3 @@ def multiply(a: Integers, q: int, shift: int) -> Integers:
     """MultiplyByQuantizedMultiplier with its two roundings: a * q / 2^31 * 2^shift."""
     high = doubling_high_multiply(a << max(shift, 0), q, 32)
     return rounding_shift(high, max(-shift, 0))
-
-
-def saturating_left_shift_16(a: Integers, exponent: int) -> Integers:
-    """a * 2^exponent, saturated to int16."""
-    result: Integers = np.clip(a << exponent, -(2**15), 2**15 - 1)
-    return result

@@ -40,7 +40,7 @@ OPS: dict[str, Write] = {
     "Cos": elementwise.simple("COS", "Cos"),
     "Exp": elementwise.simple("EXP", "Exp"),
     "Floor": elementwise.simple("FLOOR"),
-    "HardSwish": elementwise.simple("HARD_SWISH", "HardSwish"),
+    "HardSwish": activations.hard_swish,
     "Log": elementwise.simple("LOG"),
     "Neg": elementwise.simple("NEG", "Neg"),
     "Not": elementwise.simple("LOGICAL_NOT", "LogicalNot"),

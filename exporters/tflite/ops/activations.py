@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgeq.exporters.tflite.emitter import Emitter, code_dtype
+from edgeq.exporters.tflite.emitter import Emitter, Stored, code_dtype
 from edgeq.exporters.tflite.ops import fused
 from edgeq.exporters.tflite.ops.elementwise import aligned, operand_grid, unary
 from edgeq.exporters.tflite.ops.functions import elu as composed_elu
@@ -10,6 +10,7 @@ from edgeq.exporters.tflite.ops.functions import function
 from edgeq.exporters.tflite.schema import S, options
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization, per_tensor
+from edgeq.simulate.kernels import gate
 
 _STANDALONE = {
     S.ActivationFunctionType.RELU: "RELU",
@@ -100,35 +101,55 @@ def symmetric(array: np.ndarray) -> Quantization:
 
 
 def hard_sigmoid(e: Emitter, unit: Unit) -> None:
-    """HardSigmoid = clip(alpha x + beta, 0, 1) -> MUL, ADD and the clamp.
+    """HardSigmoid = clip(alpha x + beta, 0, 1) -> MUL, ADD and the clamp."""
+    result = unit.outputs[0]
+    attributes = e.attributes(unit)
+    alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
+    grid, form = e.grid_for(unit, result), e.any(e.data(unit), e.grid_for(unit, e.data(unit)))
+    more = bool(np.isfinite(fused.split_clamp((0.0, 1.0), grid)[1:]).any())
+    target = e.make(result, grid, form.shape, form.order, "sum" if more else "")
+    low, high = _opened(e, form, target, grid, alpha, beta, result)
+    if more:
+        fused.clamp(e, result, target, e.make(result, grid, form.shape, form.order), grid, low, high)
+
+
+def hard_swish(e: Emitter, unit: Unit) -> None:
+    """HardSwish -> HARD_SWISH in float; on codes MUL, ADD and MUL (``simulate/kernels/gate.py``)."""
+    if not unit.integer:
+        unary("HARD_SWISH", "HardSwish", e, unit)
+        return
+    value, result = e.data(unit), unit.outputs[0]
+    form = e.any(value, e.grid(value))
+    grid = gate.gate_grid(e.grid(value).bits)
+    opened = e.step(form.tensor, f"{result}::gate", form.shape, grid)
+    _opened(e, form, opened, grid, gate.SLOPE, gate.SHIFT, result)
+    target = e.make(result, e.grid(result), form.shape, form.order)
+    e.writer.operator("MUL", [form.tensor, opened], [target], options("Mul"))
+
+
+def _opened(
+    e: Emitter, form: Stored, target: int, grid: Quantization | None, alpha: float, beta: float, label: str
+) -> tuple[float, float]:
+    """Alpha x + beta, cut to [0, 1] as far as the op itself can; the bounds that are left to do.
 
     In integers the product by alpha keeps the codes of x and changes the scale alone, so only the sum rounds.
     """
-    value, result = e.data(unit), unit.outputs[0]
-    attributes = e.attributes(unit)
-    alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
-    grid, out_grid = e.grid_for(unit, value), e.grid_for(unit, result)
-    form = e.any(value, grid)
-    scaled_grid = None
-    if grid is not None:
-        scaled_grid = per_tensor(np.float32(grid.scale) * np.float32(alpha), int(grid.zero_point), grid.bits)
-    scaled = e.step(form.tensor, f"{result}::scaled", form.shape, scaled_grid)
-    e.writer.operator("MUL", [form.tensor, _number(e, alpha, grid)], [scaled], options("Mul"))
-    kind, low, high = fused.split_clamp((0.0, 1.0), out_grid)
+    scaled_grid = None if form.grid is None else gate.scaled(form.grid, alpha)
+    product = e.step(form.tensor, f"{label}::scaled", form.shape, scaled_grid)
+    e.writer.operator("MUL", [form.tensor, _number(e, alpha, form.grid)], [product], options("Mul"))
+    kind, low, high = fused.split_clamp((0.0, 1.0), grid)
     option = options("Add", potScaleInt16=False, fusedActivationFunction=kind)
-    more = bool(np.isfinite([low, high]).any())
-    target = e.make(result, out_grid, form.shape, form.order, "sum" if more else "")
-    e.writer.operator("ADD", [scaled, _number(e, beta, grid)], [target], option)
-    if more:
-        fused.clamp(e, result, target, e.make(result, out_grid, form.shape, form.order), out_grid, low, high)
+    e.writer.operator("ADD", [product, _number(e, beta, form.grid)], [target], option)
+    return low, high
 
 
 def _number(e: Emitter, number: float, grid: Quantization | None) -> int:
     if grid is None:
         return e.writer.constant("number", np.full((1,), number, np.float32))
-    bits = 16 if grid.bits == 16 else 8  # both operands of an op have one type
-    own = per_tensor(abs(number) / (2 ** (bits - 1) - 1) if number else 1.0, 0, bits, narrow=True)
+    own = gate.number(number, 16 if grid.bits == 16 else 8)  # both operands of an op have one type
     return e.writer.constant("number", own.quantize(np.full((1,), number, np.float32)).astype(code_dtype(own)), own)
 
 
-__all__ = ["aligned", "clip", "elu", "gelu", "hard_sigmoid", "leaky_relu", "operand_grid", "prelu", "symmetric"]
+__all__ = [
+    "aligned", "clip", "elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "operand_grid", "prelu", "symmetric",
+]  # fmt: skip

@@ -154,8 +154,6 @@ def test_mixed_network_quantizes_between_its_parts(make: Any, float_ops: tuple[s
 @pytest.mark.parametrize("make", [residual, squeeze_excite, sequence])
 def test_sixteen_bit_activations(make: Any) -> None:
     graph = make()
-    if make is squeeze_excite:
-        graph = _without_hard_swish()
     inputs = samples(graph)
     plan = integer_plan(graph, inputs, Bits(8, 16))
     written = build(graph, plan)
@@ -165,13 +163,6 @@ def test_sixteen_bit_activations(make: Any) -> None:
         assert found[key].dtype == np.int16
         # The weights are all that is coarse.
         assert _snr(array, plan.activations[key].dequantize(found[key].astype(np.int64))) > 32
-
-
-def _without_hard_swish() -> Graph:
-    net = Net((1, 3, 8, 8))
-    x = net.add("Relu", net.conv("x0", 3, 8))
-    g = net.add("Sigmoid", net.conv(net.add("GlobalAveragePool", x), 8, 8, 1))
-    return net.graph(net.conv(net.add("Mul", x, g), 8, 4, 1))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
