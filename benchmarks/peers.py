@@ -4,13 +4,16 @@
     python benchmarks/peers.py --model resnet20 --bits "w4a8 fl8" --only edgeq brevitas    # a part; merged into both
     python benchmarks/peers.py --only edgeq:auto aimet:adaround --missing                  # rows that are not there yet
     python benchmarks/peers.py --tables                               # write the tables anew from the results
+    python benchmarks/peers.py --merge OTHER.json                     # rows of another run of this command
 
 Every row is a fresh process in that peer's own environment (``peers/environments.py`` makes them), on one core: it
 calibrates on the same unlabelled samples, and its file is judged by the same onnxruntime on the whole test set (its
 simulation where it has no file that runs: the table says so; without onnxruntime's optimizations where they break a
 file of 4-bit activations, likewise said). "fl8": first and last layer at 8 bits, weights, inputs
-and outputs. CPU seconds are of the quantization alone; peak memory is the process's at its end, in parentheses before
-it (interpreter, libraries, model and samples). The p is McNemar's, exact, against ``edgeq auto`` on the same images.
+and outputs; "w4": weights alone. CPU seconds are of the quantization alone; peak memory is the process's at its end, in
+parentheses before it (interpreter, libraries, model and samples). The p is McNemar's, exact, against ``edgeq auto`` on
+the same samples; of the paired t-test where a score is not right or wrong. A row that takes longer than ``--limit`` is
+given up and says so.
 """
 
 import argparse
@@ -28,17 +31,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
-from assets import CASES, FOLDER, Case
+from peers.contract import Batch, parts
 from peers.environments import UnavailableError, python, versions
+from peers.metrics import Array, Metric, Scores
+from peers.subjects import NAMES, SAMPLES, Subject, prepared, subject
 from peers.tables import DOCS, rewrite, summary, table
-from top1 import accuracy, packed, right, scores
 
 import edgeq
+from edgeq.plan.bits import Bits
 
 RESULTS = Path(__file__).parent / "results"
-BITS = ("w8a8", "w4a8", "w4a8 fl8", "w4a4 fl8", "w3a8 fl8", "w2a8 fl8")
-SAMPLES = 512
+BITS = ("w8a8", "w4a8", "w4a8 fl8", "w4a4 fl8", "w3a8 fl8", "w2a8 fl8", "w4", "w3", "w2")
 _OWN = {"edgeq": edgeq.__version__, "onnxruntime": onnxruntime.__version__}
 #: So much better must a file be without onnxruntime's optimizations to be judged so.
 _NOISE = 0.02
@@ -47,134 +52,173 @@ _WITHOUT = ("unsupported", "failed")
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool.
+    """A tool, or the part of it that a script drives.
 
     Attributes:
         name: in the tables.
         script: in benchmarks/peers.
         environment: a name of ``peers.environments``, or None for edgeq's own.
         methods: of the script.
+        weights: weight-only formats are its script's.
+        activations: formats with integer activations are.
     """
 
     name: str
     script: str
     environment: str | None
     methods: tuple[str, ...]
+    weights: bool = False
+    activations: bool = True
 
 
 PEERS = (
-    Peer("edgeq", "edgeq_methods", None, ("auto", "nearest", "gptq+variance", "adaround")),
+    Peer("edgeq", "edgeq_methods", None, ("auto", "nearest", "gptq+variance", "adaround"), weights=True),
     Peer("onnxruntime", "onnxruntime_static", None, ("minmax", "percentile", "entropy")),
+    Peer("onnxruntime", "onnxruntime_weights", None, ("rtn", "rtn of 256", "hqq", "gptq"), True, False),
     Peer("nncf", "nncf_onnx", "nncf", ("performance", "mixed", "full bias correction")),
-    Peer("aimet", "aimet_sim", "aimet", ("nearest", "cle", "adaround")),
-    Peer("torchao", "torchao_pt2e", "torchao", ("nearest",)),
-    Peer("brevitas", "brevitas_ptq", "brevitas", ("nearest", "gptq", "gptq+mse+bias")),
-    Peer("mct", "mct_ptq", "mct", ("nearest", "gptq")),
+    Peer("nncf", "nncf_weights", "nncf", ("nearest", "awq+scale"), True, False),
+    Peer("aimet", "aimet_sim", "aimet", ("nearest", "cle", "adaround"), weights=True),
+    Peer("torchao", "torchao_pt2e", "torchao", ("nearest",), weights=True),
+    Peer("torchao linear", "torchao_weights", "torchao", ("nearest", "hqq", "gptq"), weights=True),
+    Peer("brevitas", "brevitas_ptq", "brevitas", ("nearest", "gptq", "gptq+mse+bias"), weights=True),
+    Peer("mct", "mct_ptq", "mct", ("nearest", "gptq"), weights=True),
 )
-
-_CIFAR = FOLDER / "cifar_resnet.py"
-#: Models that the torch peers have as a module: file, function, weights.
-FACTORIES = {
-    "resnet20": (_CIFAR, "resnet20", FOLDER / "cifar_resnet_weights" / "resnet20.pt"),
-    "resnet56": (_CIFAR, "resnet56", FOLDER / "cifar_resnet_weights" / "resnet56.pt"),
-    "kws_dscnn": (Path(__file__).parent / "peers" / "ds_cnn.py", "ds_cnn", FOLDER / "kws_dscnn" / "kws_dscnn.onnx"),
-}
 
 
 def main() -> None:
     """Fill the cells that are asked for, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", choices=[case.name for case in CASES], default=["resnet20", "kws_dscnn"])
-    parser.add_argument("--bits", nargs="+", default=list(BITS), help="for example w4a8, or 'w4a8 fl8'")
+    parser.add_argument("--model", nargs="+", choices=NAMES, default=["resnet20", "kws_dscnn"])
+    parser.add_argument("--bits", nargs="+", default=list(BITS), help="for example w4a8, 'w4a8 fl8', or w4")
     parser.add_argument("--only", nargs="+", help="peers, or peer:method")
     parser.add_argument("--missing", action="store_true", help="leave rows alone that are there and did not fail")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core that rows run on")
+    parser.add_argument("--limit", type=float, default=1200, help="seconds of a row")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables")
+    parser.add_argument("--merge", type=Path, help="measure nothing, take the rows of this file")
     arguments = parser.parse_args()
-    for case in CASES if not arguments.tables else ():
-        if case.name in arguments.model:
-            _fill(case, arguments)
-    with _results() as results:
-        results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    with results() as found:
+        found["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+        for name, model in json.loads(arguments.merge.read_text(encoding="utf-8")).items() if arguments.merge else ():
+            if isinstance(model, dict):
+                rows = found.get(name, {}).get("rows", {}) | model["rows"]
+                found[name] = model | {"rows": rows}
+    if not arguments.tables and not arguments.merge:
+        for name in arguments.model:
+            fill(subject(name), arguments)
 
 
-def _fill(case: Case, arguments: argparse.Namespace) -> None:
+def fill(found: Subject, arguments: argparse.Namespace) -> None:
+    """All rows of a model that are asked for."""
     with tempfile.TemporaryDirectory() as folder:
-        paths, labels = _samples(case, Path(folder))
-        with _results() as results:
-            known = case.name in results
-        if not known:
-            floating = accuracy(Path(case.model).read_bytes(), np.load(paths[1])["x"], labels)
-            facts = {"samples": len(np.load(paths[0])["x"]), "images": len(labels), "float": floating}
-            with _results() as results:
-                results[case.name] = {"rows": {}} | facts
+        test = _Test.of(prepared(found, Path(folder)), Path(folder))
+        with results() as known:
+            known.setdefault(found.name, {"rows": {}}).update(test.facts())
         for bits in arguments.bits:
-            for peer, method in _wanted(arguments.only):
+            for peer, method in wanted(arguments.only, bits):
                 key = f"{bits}|{peer.name}|{method}"
-                with _results() as results:
-                    row = results[case.name]["rows"].get(key)
+                with results() as known:
+                    row = known[found.name]["rows"].get(key)
                 if arguments.missing and row is not None and "failed" not in row:
                     continue
-                row = _row(case, paths, labels, bits, peer, method, arguments.core)
-                print(case.name, key, json.dumps({k: v for k, v in row.items() if k != "right"}), flush=True)
-                with _results() as results:
-                    results[case.name]["rows"][key] = row
+                row = _row(test, bits, peer, method, arguments)
+                print(found.name, key, json.dumps({k: v for k, v in row.items() if k != "each"}), flush=True)
+                with results() as known:
+                    known[found.name]["rows"][key] = row
 
 
 @contextlib.contextmanager
-def _results() -> Iterator[dict[str, Any]]:
+def results() -> Iterator[dict[str, Any]]:
     """The results, written back with the tables made of them; several runs may fill one table."""
     path = RESULTS / "peers.json"
     with (Path(tempfile.gettempdir()) / "edgeq-peers.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        before = json.dumps(results, sort_keys=True)
-        yield results
-        if json.dumps(results, sort_keys=True) != before:
-            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(table(results), encoding="utf-8")
-        rewrite(DOCS, summary(results))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = json.dumps(found, sort_keys=True)
+        yield found
+        if json.dumps(found, sort_keys=True) != before:
+            path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(table(found), encoding="utf-8")
+        rewrite(DOCS, summary(found))
 
 
-def _wanted(only: list[str] | None) -> list[tuple[Peer, str]]:
-    """Peers with methods; a method that is named need not be among the defaults."""
+def wanted(only: list[str] | None, bits: str) -> list[tuple[Peer, str]]:
+    """Peers for a format, with methods; a method that is named need not be among the defaults."""
+    alone = Bits.parse(bits.partition(" ")[0]).activations is None
+    peers = [peer for peer in PEERS if (peer.weights if alone else peer.activations)]
     if only is None:
-        return [(peer, method) for peer in PEERS for method in peer.methods]
+        return [(peer, method) for peer in peers for method in peer.methods]
     found = []
     for text in only:
         name, _, method = text.partition(":")
-        peer = next((p for p in PEERS if p.name == name), None)
-        if peer is None:
+        if name not in (peer.name for peer in PEERS):
             sys.exit(f"--only {text}: choose from {', '.join(p.name for p in PEERS)}, perhaps with :method")
-        found += [(peer, m) for m in ([method] if method else peer.methods)]
+        found += [(peer, m) for peer in peers if peer.name == name for m in ([method] if method else peer.methods)]
     return found
 
 
-def _samples(case: Case, folder: Path) -> tuple[tuple[Path, Path], np.ndarray[Any, Any]]:
-    """Calibration samples without labels, and the test set with them."""
-    calibration, evaluation = case.data()
-    x = calibration["x"]
-    paths = folder / "calibration.npz", folder / "evaluation.npz"
-    np.savez(paths[0], x=x[np.sort(np.random.default_rng(0).permutation(len(x))[:SAMPLES])])
-    np.savez(paths[1], x=evaluation["x"])
-    return paths, evaluation["y"]
+@dataclass(frozen=True)
+class _Test:
+    """A model with its samples as files, and what the float model makes of them."""
+
+    subject: Subject
+    paths: tuple[Path, Path]
+    evaluation: Batch
+    labels: Array | None
+    reference: Array
+
+    @classmethod
+    def of(cls, found: Subject, folder: Path) -> "_Test":
+        """Calibration samples without labels, drawn by a seed, and the test set."""
+        calibration, evaluation = found.data()
+        labels = evaluation.get("y")
+        names = [value.name for value in onnx.load(str(found.model)).graph.input]
+        count = len(next(iter(calibration.values())))
+        chosen = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLES])
+        feeds = [{n: arrays[n if n in arrays else "x"] for n in names} for arrays in (calibration, evaluation)]
+        feeds[0] = {name: array[chosen] for name, array in feeds[0].items()}
+        paths = folder / "calibration.npz", folder / "evaluation.npz"
+        for path, arrays in zip(paths, feeds, strict=True):
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+        reference = _outputs(Path(str(found.model)).read_bytes(), feeds[1], whole=found.whole)
+        return cls(found, paths, feeds[1], labels, reference)
+
+    @property
+    def metric(self) -> Metric:
+        return self.subject.metric
+
+    def facts(self) -> dict[str, Any]:
+        """What the results say of the model itself."""
+        scores = self.scores(self.reference)
+        facts = {"samples": len(next(iter(np.load(self.paths[0]).values()))), "tested": len(scores)}
+        return facts | {"metric": self.metric.name, "float": float(scores.mean()), "each": self.metric.packed(scores)}
+
+    def scores(self, outputs: Array) -> Scores:
+        """A score for each sample."""
+        return self.metric.each(outputs, self.labels, self.reference)
+
+    def judged(self, outputs: Array) -> dict[str, Any]:
+        """The part of a row that says how good the outputs are."""
+        scores = self.scores(outputs)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} samples have no finite score")
+        return {"score": float(scores.mean()), "each": self.metric.packed(scores)}
 
 
-def _row(
-    case: Case, paths: tuple[Path, Path], labels: np.ndarray[Any, Any], bits: str, peer: Peer, method: str, core: int
-) -> dict[str, Any]:
+def _row(test: _Test, bits: str, peer: Peer, method: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One measurement, or why there is none."""
     width, _, ends = bits.partition(" ")
-    weights, activations = (int(part) for part in width.removeprefix("w").split("a"))
+    asked = Bits.parse(width)
     with tempfile.TemporaryDirectory() as folder:
-        factory = FACTORIES.get(case.name)
+        factory = test.subject.factory
         job = {
-            "model": str(case.model), "factory": factory and [str(part) for part in factory],
-            "calibration": str(paths[0]), "evaluation": str(paths[1]), "weights": weights,
-            "activations": activations, "ends": bool(ends), "method": method, "output": folder,
+            "model": str(test.subject.model), "factory": factory and [str(part) for part in factory],
+            "calibration": str(test.paths[0]), "evaluation": str(test.paths[1]), "whole": test.subject.whole,
+            "weights": asked.weights, "activations": asked.activations, "ends": bool(ends), "method": method,
+            "output": folder,
         }  # fmt: skip
         try:
-            found = _answer(peer, job, Path(folder), core)
+            found = _answer(peer, job, Path(folder), arguments)
             version = next(iter(versions(peer.environment).values())) if peer.environment else _OWN[peer.name]
         except UnavailableError as error:
             return {"failed": f"does not install: {error}"}
@@ -182,40 +226,78 @@ def _row(
             return found
         row = {key: found[key] for key in ("seconds", "peak", "base", "note")} | {"version": version}
         try:
-            return row | _judged(found, job, labels)
+            return row | _judged(found, test, coarse=(asked.activations or 8) < 8)
         except Exception as error:  # the peer's file may fail in onnxruntime in any way; its first line says how
             return {"failed": f"its file does not run: {str(error).splitlines()[0][:160]}"}
 
 
-def _judged(found: dict[str, Any], job: dict[str, Any], labels: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Top-1 of the file or of the simulation; onnxruntime's optimizations break some files of 4-bit activations."""
+def _judged(found: dict[str, Any], test: _Test, *, coarse: bool) -> dict[str, Any]:
+    """The file's score or the simulation's; onnxruntime's optimizations break some files of 4-bit activations."""
+    notes = [found["note"]] if found["note"] else []
     if found["file"] is None:
-        decided = right(np.load(found["scores"])["scores"], labels)
-        return {"top1": float(decided.mean()), "right": packed(decided), "file kB": None}
-    data, x = Path(found["file"]).read_bytes(), np.load(job["evaluation"])["x"]
-    ways = {"": right(scores(data, x), labels)}
-    if job["activations"] < 8:
-        ways["optimizations off"] = right(scores(data, x, optimized=False), labels)
-    how = max(ways, key=lambda way: ways[way].mean() - bool(way) * _NOISE)
-    row = {"top1": float(ways[how].mean()), "right": packed(ways[how]), "file kB": len(data) / 1e3}
-    return row | ({"note": f"{how}; with them {ways[''].mean() * 100:.2f}"} if how else {})
+        outputs, size = np.load(found["scores"])["scores"], None
+        row = test.judged(outputs)
+    else:
+        data = Path(found["file"]).read_bytes()
+        size = len(data) / 1e3
+        outputs = _outputs(data, test.evaluation, whole=test.subject.whole)
+        row = test.judged(outputs)
+        if coarse:
+            plain = _outputs(data, test.evaluation, whole=test.subject.whole, optimized=False)
+            other = test.judged(plain)
+            gain = other["score"] - row["score"]
+            if (-gain if test.metric.less else gain) > _NOISE:
+                notes.append(f"optimizations off; with them {test.metric.number(row['score'])}")
+                outputs, row = plain, other
+    if test.subject.told is not None:
+        notes.append(test.subject.told(outputs))
+    return row | {"file kB": size, "note": "; ".join(notes)}
 
 
-def _answer(peer: Peer, job: dict[str, Any], folder: Path, core: int) -> dict[str, Any]:
+def _outputs(model: bytes, feeds: Batch, *, whole: bool, optimized: bool = True) -> Array:
+    """The first output of an ONNX file for all samples; one thread.
+
+    Args:
+        model: the file.
+        feeds: the samples.
+        whole: one sample is one whole input.
+        optimized: with onnxruntime's graph optimizations, as it runs by default.
+    """
+    options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape
+    # Exporters give inputs names of their own, but keep their order.
+    feeds = {value.name: array for value, array in zip(session.get_inputs(), feeds.values(), strict=True)}
+    size = shape[0] if isinstance(shape[0], int) and not whole else 100
+    count = len(next(iter(feeds.values())))
+    if count % size and isinstance(shape[0], int) and not whole:
+        rest = size - count % size
+        feeds = {n: np.concatenate([a, np.zeros((rest, *a.shape[1:]), a.dtype)]) for n, a in feeds.items()}
+    found = [session.run(None, part)[0] for part in parts(feeds, size, whole=whole)]
+    return np.concatenate(found)[:count]
+
+
+def _answer(peer: Peer, job: dict[str, Any], folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the peer's script says."""
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     interpreter = Path(sys.executable) if peer.environment is None else python(peer.environment)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    run = subprocess.run(
-        [interpreter, "-m", f"peers.{peer.script}", folder / "job.json"],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
-        env=os.environ | threads | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        # Some peers start as many threads as there are cores and spin in them: they see one.
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )  # fmt: skip
+    try:
+        run = subprocess.run(
+            [interpreter, "-m", f"peers.{peer.script}", folder / "job.json"],
+            capture_output=True, text=True, check=False, cwd=Path(__file__).parent, timeout=arguments.limit,
+            env=os.environ | threads | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            # Some peers start as many threads as there are cores and spin in them: they see one.
+            preexec_fn=lambda: os.sched_setaffinity(0, {arguments.core}),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {arguments.limit:.0f} s"}
     if run.returncode != 0 or not run.stdout.strip():
         told = [line for line in run.stderr.splitlines() if "Error" in line] or [f"exit code {run.returncode}"]
-        print(run.stderr, file=sys.stderr)
+        print(run.stderr[-4000:], file=sys.stderr)
         return {"failed": told[-1].strip()[:200]}
     answer: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return answer

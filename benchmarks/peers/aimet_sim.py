@@ -5,17 +5,15 @@ search ("tf_enhanced") for 4-bit activations; AdaRound on all samples, 500 itera
 bits, an hour of CPU here). ONNX has no 3-bit type, so there the simulation is judged.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 from aimet_onnx import QuantizationSimModel, apply_adaround, apply_seq_mse, qtype
 from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight
 from aimet_onnx.cross_layer_equalization import equalize_model
 from aimet_onnx.quantsim import set_param_type
 
-from peers.contract import Array, Job, Result, run, write_scores
+from peers.contract import Job, Result, run, write_scores
 
 ITERATIONS = 500
 
@@ -23,8 +21,7 @@ ITERATIONS = 500
 def quantize(job: Job) -> Result:
     """The QDQ file, or scores of the simulation."""
     model = onnx.load(job.model)
-    name = model.graph.input[0].name
-    batches = [{name: part} for part in job.batches(32)]
+    batches = job.batches(32)
     result = Result()
     with result.clock():
         if "cle" in job.method:
@@ -34,11 +31,13 @@ def quantize(job: Job) -> Result:
         sim = QuantizationSimModel(
             model,
             param_type=qtype.int(job.weights),
-            activation_type=qtype.int(job.activations),
-            quant_scheme="tf_enhanced" if job.activations < 8 else "min_max",
+            activation_type=qtype.int(job.activations or 8),
+            quant_scheme="tf_enhanced" if job.coarse else "min_max",
         )
         if job.ends:
             _widen(sim)
+        for name in sim.activation_names if job.activations is None else ():
+            sim.qc_quantize_op_dict[name].enabled = False
         if "seqmse" in job.method:
             apply_seq_mse(sim, batches)
         if "adaround" in job.method:
@@ -49,7 +48,7 @@ def quantize(job: Job) -> Result:
         result.file = file
     except Exception as error:  # whatever it refuses, the reason is shown
         result.note = f"no file: {str(error).splitlines()[0][:80]}"
-        result.scores = write_scores(job, list(_simulated(sim, name, np.load(job.evaluation)["x"])))
+        result.scores = write_scores(job, [sim.session.run(None, batch)[0] for batch in job.evaluated()])
     return result
 
 
@@ -61,11 +60,6 @@ def _widen(sim: QuantizationSimModel) -> None:
         follower = op.output_ops[0] if op.output_ops and op.output_ops[0].type == "Relu" else op
         tensors = [op.inputs[0].name, follower.outputs[0].name]
         sim.set_tensor_precision(tensors, qtype.int(8), strict=False)
-
-
-def _simulated(sim: QuantizationSimModel, name: str, x: Array) -> Iterator[Array]:
-    for i in range(0, len(x), 100):
-        yield sim.session.run(None, {name: x[i : i + 100]})[0]
 
 
 if __name__ == "__main__":

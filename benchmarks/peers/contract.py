@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+#: Arrays by the name of the input.
+Batch = dict[str, Array]
 
 
 class UnsupportedError(Exception):
@@ -31,10 +33,11 @@ class Job:
     Attributes:
         model: the float ONNX file.
         factory: file and function of the same model in PyTorch, and its weights; None if there is none.
-        calibration: npz with ``x``, the unlabelled samples.
-        evaluation: npz with ``x``.
+        calibration: npz of the unlabelled samples, the model's inputs in their order and by their names.
+        evaluation: npz of the same.
+        whole: one sample is one whole input, without an axis of samples.
         weights: bits.
-        activations: bits.
+        activations: bits, or None: float.
         ends: first and last layer at 8 bits.
         method: of the peer.
         output: folder that is there and empty.
@@ -44,21 +47,45 @@ class Job:
     factory: tuple[str, str, str] | None
     calibration: str
     evaluation: str
+    whole: bool
     weights: int
-    activations: int
+    activations: int | None
     ends: bool
     method: str
     output: str
 
-    def samples(self) -> Array:
-        """The calibration samples, float32, first axis the sample."""
-        x: Array = np.load(self.calibration)["x"]
-        return x
+    @property
+    def coarse(self) -> bool:
+        """Whether activations have fewer than 8 bits."""
+        return self.activations is not None and self.activations < 8
 
-    def batches(self, size: int) -> list[Array]:
-        """The calibration samples in batches."""
-        x = self.samples()
-        return [x[i : i + size] for i in range(0, len(x), size)]
+    def batches(self, size: int) -> list[Batch]:
+        """The calibration samples in batches, or one by one if they are whole inputs."""
+        return parts(_arrays(self.calibration), size, whole=self.whole)
+
+    def evaluated(self, size: int = 100) -> list[Batch]:
+        """The evaluation samples likewise."""
+        return parts(_arrays(self.evaluation), size, whole=self.whole)
+
+
+def _arrays(path: str) -> Batch:
+    with np.load(path) as content:
+        return {name: content[name] for name in content.files}
+
+
+def parts(arrays: Batch, size: int, *, whole: bool) -> list[Batch]:
+    """Arrays with an axis of samples, in what a model takes at once."""
+    count = len(next(iter(arrays.values())))
+    if whole:
+        return [{name: array[i] for name, array in arrays.items()} for i in range(count)]
+    return [{name: array[i : i + size] for name, array in arrays.items()} for i in range(0, count, size)]
+
+
+def tensors(batch: Batch) -> tuple[Any, ...]:
+    """A batch for a torch module."""
+    import torch
+
+    return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in batch.values())
 
 
 @dataclass
@@ -136,14 +163,12 @@ def torch_module(job: Job) -> Any:
     return module.eval()
 
 
-def simulate(job: Job, call: Callable[[Any], Any], size: int = 100) -> str:
+def simulate(job: Job, call: Callable[..., Any]) -> str:
     """Scores of all evaluation samples by a torch callable, written beside the job's other output."""
     import torch
 
-    x = np.load(job.evaluation)["x"]
     with torch.no_grad():
-        parts = [np.asarray(call(torch.from_numpy(x[i : i + size]))) for i in range(0, len(x), size)]
-    return write_scores(job, parts)
+        return write_scores(job, [np.asarray(call(*tensors(batch))) for batch in job.evaluated()])
 
 
 def write_scores(job: Job, parts: list[Array]) -> str:

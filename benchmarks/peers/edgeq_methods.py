@@ -31,7 +31,7 @@ def choose(job: Job) -> Result:
     torch.set_num_threads(1)
     options = Options(
         model=job.model, data=job.calibration, output=Path(job.output) / "release",
-        bits=Bits(job.weights, job.activations), method=job.method,
+        bits=Bits(job.weights, job.activations), method=job.method, shapes=_shapes(job),
     )  # fmt: skip
     model = open_model(options)
     if job.ends:
@@ -46,6 +46,10 @@ def choose(job: Job) -> Result:
     result.note = f"chose {quantized.plan.method}" if job.method == "auto" else ""
     file.write_bytes(export(quantized.model.graph, quantized.plan))
     return result
+
+
+def _shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in job.batches(1)[0].items()} if job.whole else {}
 
 
 def _ends(graph: Graph) -> tuple[str, str]:

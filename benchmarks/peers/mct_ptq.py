@@ -22,14 +22,14 @@ from model_compression_toolkit.core.common.network_editors import NodeNameFilter
 from model_compression_toolkit.target_platform_capabilities.constants import KERNEL_ATTR, WEIGHTS_N_BITS  # noqa: E402
 from model_compression_toolkit.target_platform_capabilities.tpc_models.imx500_tpc.v1_0 import tpc  # noqa: E402
 
-from peers.contract import Job, Result, UnsupportedError, run, simulate, torch_module  # noqa: E402
+from peers.contract import Job, Result, UnsupportedError, run, simulate, tensors, torch_module  # noqa: E402
 
 EPOCHS = 4
 
 
 def quantize(job: Job) -> Result:
     """Scores of the fake-quantized module."""
-    if job.ends and job.activations < 8:
+    if job.ends and job.coarse:
         raise UnsupportedError(
             "sets 8-bit ends for weights only (its manual bit widths of activations need candidates)"
         )
@@ -38,7 +38,7 @@ def quantize(job: Job) -> Result:
 
     def samples() -> Iterator[list[torch.Tensor]]:
         for part in parts:
-            yield [torch.from_numpy(part)]
+            yield list(tensors(part))
 
     core = mct.core.CoreConfig()
     if job.ends:
@@ -70,9 +70,10 @@ def _platform(job: Job) -> Any:
     """Its reference platform with the job's bit widths; 8-bit weights as the other candidate for the ends."""
     base, _, default = tpc.get_op_quantization_configs()
     activations = {
-        "activation_n_bits": job.activations,
+        "activation_n_bits": job.activations or 8,
+        "enable_activation_quantization": job.activations is not None,
         "activation_quantization_method": QuantizationMethod.UNIFORM,
-        "supported_input_activation_n_bits": (job.activations,),
+        "supported_input_activation_n_bits": (job.activations or 8,),
     }
     eight = base.clone_and_edit(**activations)
     narrow = eight.clone_and_edit(attr_to_edit={KERNEL_ATTR: {WEIGHTS_N_BITS: job.weights}})

@@ -1,6 +1,7 @@
 """onnxruntime.quantization.quantize_static: QDQ, weights per channel, uint8 (or uint4) activations.
 
-Methods: minmax, percentile, entropy, distribution. Settings in its favour: quant_pre_process first; uint8 activations
+Methods: minmax, percentile, entropy, distribution; "... of MatMul" quantizes no other op, as its examples of
+transformers do; dynamic: a new scale for each input. Settings in its favour: quant_pre_process first; uint8 activations
 (the default int8 leaves half of the convolutions in float); first and last layer by TensorQuantOverrides, the input and
 the output of each of the two at 8 bits with it. Two- and three-bit types it has not.
 """
@@ -10,10 +11,17 @@ from typing import Any
 
 import onnx
 import onnxruntime.tools.symbolic_shape_infer  # noqa: F401  # quantize_static imports it late, PyTorch with it
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from peers.contract import Array, Job, Result, UnsupportedError, run
+from peers.contract import Batch, Job, Result, UnsupportedError, run
 
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -26,8 +34,8 @@ _ACTIVATIONS = {8: QuantType.QUInt8, 4: QuantType.QUInt4}
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, samples: Array) -> None:
-        self.left = iter([{name: samples[i : i + 1]} for i in range(len(samples))])
+    def __init__(self, batches: list[Batch]) -> None:
+        self.left = iter(batches)
 
     def get_next(self) -> Any:
         return next(self.left, None)
@@ -38,17 +46,21 @@ def quantize(job: Job) -> Result:
     if job.weights not in _WEIGHTS or job.activations not in _ACTIVATIONS:
         raise UnsupportedError(f"has no {min(job.weights, job.activations)}-bit type")
     result = Result(file=str(Path(job.output) / "model.onnx"))
-    name = onnx.load(job.model).graph.input[0].name
-    samples = job.samples()
+    samples = job.batches(1)
+    method, _, ops = job.method.partition(" of ")
     prepared = str(Path(job.output) / "prepared.onnx")
     with result.clock():
         quant_pre_process(job.model, prepared)
+        if method == "dynamic":
+            quantize_dynamic(prepared, result.file, per_channel=True, weight_type=_WEIGHTS[job.weights])
+            return result
         quantize_static(
             prepared,
             result.file,
-            _Reader(name, samples),
+            _Reader(samples),
             quant_format=QuantFormat.QDQ,
-            calibrate_method=_METHODS[job.method],
+            op_types_to_quantize=["MatMul", "Gemm"] if ops else None,
+            calibrate_method=_METHODS[method],
             per_channel=True,
             weight_type=_WEIGHTS[job.weights],
             activation_type=_ACTIVATIONS[job.activations],
@@ -63,7 +75,7 @@ def _ends(path: str, job: Job) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for node in (nodes[0], nodes[-1]):
         found[node.input[1]] = [{"quant_type": QuantType.QInt8, "axis": 0}]
-        for tensor in (node.input[0], *_outputs(graph, node)) if job.activations < 8 else ():
+        for tensor in (node.input[0], *_outputs(graph, node)) if job.coarse else ():
             found[tensor] = [{"quant_type": QuantType.QUInt8}]
     return found
 

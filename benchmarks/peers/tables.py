@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from top1 import interval, mcnemar, unpacked
+from peers.metrics import METRICS, Metric
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- peers: written by benchmarks/peers.py -->", "<!-- peers: end -->"
@@ -23,27 +23,30 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[tuple[str, s
         for key, row in results[model]["rows"].items():
             bits, peer, method = key.split("|")
             found.setdefault(bits, {})[peer, method] = row
-        for bits in sorted(found, key=lambda text: ("fl8" in text, [-int(c) for c in text if c.isdigit()][:2])):
+        for bits in sorted(
+            found, key=lambda text: ("a" not in text, "fl8" in text, [-int(c) for c in text if c.isdigit()][:2])
+        ):
             yield model, bits, found[bits]
 
 
 def table(results: dict[str, Any]) -> str:
     """Every row, and below it why rows are missing."""
-    head = "| model | bits | tool | method | top-1 % (95 % interval) | judged | against edgeq auto (p) | CPU s "
+    head = "| model | bits | tool | method | score (95 % interval) | judged | against edgeq auto (p) | CPU s "
     lines = [f"{head}| peak MB (before) | file kB |", "|" + "---|" * 10]
     missing = []
     model_before = ""
     for model, bits, rows in cells(results):
-        count = results[model]["images"]
+        metric, count = METRICS[results[model]["metric"]], results[model]["tested"]
         if model != model_before:
-            told = f"{interval(results[model]['float'], count)} | {count} images"
-            lines.append(f"| {model} | float | | | {told} | | | | |")
+            told = f"{metric.interval(metric.unpacked(results[model]['each'], count))} | {count} samples"
+            lines.append(f"| {model} | float | | {metric.name} | {told} | | | | |")
             model_before = model
         reference = rows.get((_OURS, _REFERENCE))
+        sign = 1 if metric.less else -1
         for (peer, method), row in sorted(
-            rows.items(), key=lambda item: (item[0][0] != _OURS, -item[1].get("top1", 0))
+            rows.items(), key=lambda item: (item[0][0] != _OURS, sign * item[1].get("score", 0))
         ):
-            if "top1" not in row:
+            if "score" not in row:
                 reason = row.get("unsupported") or row["failed"]
                 missing.append(f"- {model} {bits}, {peer} {method}: {reason}")
                 continue
@@ -52,51 +55,65 @@ def table(results: dict[str, Any]) -> str:
             name = f"{method} ({row['note']})" if row["note"] else method
             cost = f"{row['seconds']:.1f} | {row['peak']:.0f} ({row['base']:.0f}) | {size}"
             lines.append(
-                f"| {model} | {bits} | {peer} | {name} | {interval(row['top1'], count)} | {judged} "
-                f"| {_difference(row, reference, count)} | {cost} |"
+                f"| {model} | {bits} | {peer} | {name} | {_interval(metric, row, count)} | {judged} "
+                f"| {_difference(metric, row, reference, count)} | {cost} |"
             )
     why = ["", "Rows that there are not, and why:", "", *missing] if missing else []
     return "\n".join([*lines, *why]) + "\n"
 
 
-def _difference(row: Row, reference: Row | None, count: int) -> str:
-    if reference is None or "top1" not in reference or row is reference:
+def _interval(metric: Metric, row: Row, count: int) -> str:
+    return metric.interval(metric.unpacked(row["each"], count))
+
+
+def _p(metric: Metric, row: Row, auto: Row, count: int) -> float:
+    return metric.p(metric.unpacked(row["each"], count), metric.unpacked(auto["each"], count))
+
+
+def _difference(metric: Metric, row: Row, reference: Row | None, count: int) -> str:
+    if reference is None or "score" not in reference or row is reference:
         return ""
-    p = mcnemar(unpacked(row["right"], count), unpacked(reference["right"], count))
-    return f"{(row['top1'] - reference['top1']) * 100:+.2f} ({p:.2g})"
+    p = _p(metric, row, reference, count)
+    return f"{metric.difference(row['score'] - reference['score'])} ({p:.2g})"
 
 
 def summary(results: dict[str, Any]) -> str:
     """One line a cell: ours, the best of ours, the best peer, who is ahead; then where `auto` is not the best."""
-    head = "| model | bits | float | edgeq auto | CPU s | best other edgeq method | best peer | CPU s "
-    lines = [f"{head}| peer - auto (p) | auto is |", "|" + "---|" * 10]
-    behind, left, slower, total = [], [], [], 0
+    head = "| model | bits | float | edgeq auto | CPU s | MB | best other edgeq method | best peer | CPU s | MB "
+    lines = [f"{head}| peer - auto (p) | auto is |", "|" + "---|" * 12]
+    told: dict[str, list[str]] = {"ahead": [], "level": [], "**behind**": []}
+    behind, left, slower = [], [], []
     for model, bits, rows in cells(results):
-        count = results[model]["images"]
-        ours = {method: row for (peer, method), row in rows.items() if peer == _OURS and "top1" in row}
-        others = {" ".join(key): row for key, row in rows.items() if key[0] != _OURS and "top1" in row}
+        metric, count = METRICS[results[model]["metric"]], results[model]["tested"]
+        ours = {method: row for (peer, method), row in rows.items() if peer == _OURS and "score" in row}
+        others = {" ".join(key): row for key, row in rows.items() if key[0] != _OURS and "score" in row}
         if _REFERENCE not in ours or not others:
             continue
-        auto, total = ours.pop(_REFERENCE), total + 1
-        best, other = _best(others), _best(ours)
-        behind += _told(model, bits, best, others, auto, count)
-        left += _told(model, bits, other, ours, auto, count)
-        level = [name for name, row in others.items() if _verdict(row, auto, count) != "ahead"]
+        auto = ours.pop(_REFERENCE)
+        best, other = _best(metric, others), _best(metric, ours)
+        told[_verdict(metric, others[best], auto, count)].append(f"{model} {bits}")
+        behind += _told(metric, f"{model} {bits} ({best}", others[best], auto, count)
+        left += _told(metric, f"{model} {bits} ({other}", ours[other], auto, count) if other else []
+        level = [name for name, row in others.items() if _verdict(metric, row, auto, count) != "ahead"]
         fastest = min(level, key=lambda name: others[name]["seconds"], default="")
         if fastest and others[fastest]["seconds"] < auto["seconds"]:
             slower.append(f"{model} {bits} ({fastest}, {others[fastest]['seconds']:.1f} s)")
         name = f"{best}{'' if others[best]['file kB'] is not None else ' (simulation)'}"
         lines.append(
-            f"| {model} | {bits} | {results[model]['float'] * 100:.2f} "
-            f"| {auto['top1'] * 100:.2f} | {auto['seconds']:.1f} "
-            f"| {_named(other, ours)} "
-            f"| {name} {others[best]['top1'] * 100:.2f} | {others[best]['seconds']:.1f} "
-            f"| {_difference(others[best], auto, count)} | {_verdict(others[best], auto, count)} |"
+            f"| {model} | {bits} | {metric.number(results[model]['float'])} "
+            f"| {metric.number(auto['score'])} | {auto['seconds']:.1f} | {auto['peak']:.0f} "
+            f"| {_named(metric, other, ours)} "
+            f"| {name} {metric.number(others[best]['score'])} | {others[best]['seconds']:.1f} "
+            f"| {others[best]['peak']:.0f} | {_difference(metric, others[best], auto, count)} "
+            f"| {_verdict(metric, others[best], auto, count)} |"
         )
+    total = sum(map(len, told.values()))
     return "\n".join(
         [
             *lines,
             "",
+            f"Of {total} cells `auto` is ahead of the best peer in {len(told['ahead'])}, level with it in "
+            f"{len(told['level'])}, behind it in {len(told['**behind**'])}.",
             _counted("a peer is ahead of `auto` by more than chance", behind, total),
             _counted("another method of ours is ahead of `auto` by more than chance", left, total),
             _counted("a peer that `auto` is not ahead of needs fewer CPU seconds", slower, total),
@@ -104,24 +121,25 @@ def summary(results: dict[str, Any]) -> str:
     )
 
 
-def _named(name: str, rows: dict[str, Row]) -> str:
-    return f"{name} {rows[name]['top1'] * 100:.2f}" if name else ""
+def _named(metric: Metric, name: str, rows: dict[str, Row]) -> str:
+    return f"{name} {metric.number(rows[name]['score'])}" if name else ""
 
 
-def _best(rows: dict[str, Row]) -> str:
-    return max(rows, key=lambda name: rows[name]["top1"], default="")
+def _best(metric: Metric, rows: dict[str, Row]) -> str:
+    return min(rows, key=lambda name: rows[name]["score"] * (1 if metric.less else -1), default="")
 
 
-def _verdict(row: Row, auto: Row, count: int) -> str:
+def _verdict(metric: Metric, row: Row, auto: Row, count: int) -> str:
     """What `auto` is against a row."""
-    p = mcnemar(unpacked(row["right"], count), unpacked(auto["right"], count))
-    return "level" if p > _LEVEL else "ahead" if row["top1"] < auto["top1"] else "**behind**"
+    if _p(metric, row, auto, count) > _LEVEL:
+        return "level"
+    return "**behind**" if metric.better(row["score"], auto["score"]) else "ahead"
 
 
-def _told(model: str, bits: str, name: str, rows: dict[str, Row], auto: Row, count: int) -> list[str]:
-    if not name or _verdict(rows[name], auto, count) != "**behind**":
+def _told(metric: Metric, cell: str, row: Row, auto: Row, count: int) -> list[str]:
+    if _verdict(metric, row, auto, count) != "**behind**":
         return []
-    return [f"{model} {bits} ({name}, {(rows[name]['top1'] - auto['top1']) * 100:+.2f})"]
+    return [f"{cell}, {metric.difference(row['score'] - auto['score'])})"]
 
 
 def _counted(what: str, found: list[str], total: int) -> str:

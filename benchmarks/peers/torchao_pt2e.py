@@ -11,33 +11,35 @@ import torch
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.testing.pt2e._xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 
-from peers.contract import Job, Result, run, simulate, torch_module
+from peers.contract import Job, Result, UnsupportedError, run, simulate, tensors, torch_module
 
 
 def quantize(job: Job) -> Result:
     """The file of torch.onnx, or scores of the converted module."""
+    if job.activations is None:
+        raise UnsupportedError("XNNPACK's quantizer of PT2E has no weight-only types")
     module = torch_module(job)
-    batches = [torch.from_numpy(part) for part in job.batches(32)]
+    batches = [tensors(batch) for batch in job.batches(32)]
     layers = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    dynamic = {0: torch.export.Dim("n", min=1, max=1024)}
+    dynamic = tuple({0: torch.export.Dim("n", min=1, max=1024)} for _ in batches[0])
     result = Result()
     with result.clock():
-        exported = torch.export.export(module, (batches[0],), dynamic_shapes=(dynamic,)).module()
+        exported = torch.export.export(module, batches[0], dynamic_shapes=dynamic).module()
         quantizer = XNNPACKQuantizer().set_global(_config(job.weights, job.activations))
         for layer in (layers[0], layers[-1]) if job.ends else ():
             quantizer.set_module_name(layer, _config(8, 8))
         prepared = prepare_pt2e(exported, quantizer)
         with torch.no_grad():
             for batch in batches:
-                prepared(batch)
+                prepared(*batch)
         converted = convert_pt2e(prepared)
-    if job.activations < 8:
+    if job.coarse:
         result.note = "its file loses the bounds of 4-bit activations"
         result.scores = simulate(job, converted)
         return result
     try:
         file = Path(job.output) / "model.onnx"
-        program = torch.onnx.export(converted, (batches[0],), dynamo=True, dynamic_shapes=(dynamic,))
+        program = torch.onnx.export(converted, batches[0], dynamo=True, dynamic_shapes=dynamic)
         assert program is not None
         program.save(str(file))
         result.file = str(file)

@@ -39,12 +39,13 @@ def _row(share: float, **other: Any) -> dict[str, Any]:
 
     decided = np.arange(1000) < share * 1000
     return {
-        "top1": share, "right": packed(decided), "file kB": 1.0, "seconds": 1.0, "peak": 2.0, "base": 1.0, "note": "",
+        "score": share, "each": packed(decided), "file kB": 1.0, "seconds": 1.0, "peak": 2.0, "base": 1.0, "note": "",
     } | other  # fmt: skip
 
 
 def _results(**rows: dict[str, Any]) -> dict[str, Any]:
-    return {"net": {"images": 1000, "float": 0.9, "rows": {f"w4a8|{k.replace('_', '|')}": r for k, r in rows.items()}}}
+    found = {f"w4a8|{key.replace('_', '|')}": row for key, row in rows.items()}
+    return {"net": {"tested": 1000, "metric": "top-1 %", "float": 0.9, "each": _row(0.9)["each"], "rows": found}}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,9 @@ def test_the_summary_says_who_is_ahead(ours: float, theirs: float, verdict: str)
     assert line.endswith(f"| {verdict} |")
     assert f"tool gptq {theirs * 100:.2f}" in line
     assert text.splitlines()[-3].startswith("In 1 of 1" if verdict == "**behind**" else "In none of 1")
+    counts = [int(verdict == kind) for kind in ("ahead", "level", "**behind**")]
+    told = "Of 1 cells `auto` is ahead of the best peer in {}, level with it in {}, behind it in {}."
+    assert text.splitlines()[-4] == told.format(*counts)
 
 
 def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
@@ -73,6 +77,43 @@ def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
     )
     rows = _results(edgeq_auto=_row(0.9, seconds=5.0), edgeq_gptq=_row(0.85), tool_a=_row(0.8, seconds=2.0))
     assert all(line.startswith("In none") for line in summary(rows).splitlines()[-3:])
+
+
+def test_of_a_metric_where_less_is_better_the_least_is_best() -> None:
+    from peers.metrics import METRICS
+    from peers.tables import summary
+
+    metric = METRICS["nll a token"]
+    scores = np.random.default_rng(0).normal(1.4, 0.2, 300)
+
+    def row(more: float) -> dict[str, Any]:
+        each = scores + more + np.random.default_rng(1).normal(0, 0.001, 300)
+        return _row(0.0) | {"score": float(each.mean()), "each": metric.packed(each)}
+
+    facts = {"tested": 300, "metric": metric.name, "float": 1.4, "each": metric.packed(scores)}
+    for more, verdict in ((0.01, "ahead"), (-0.01, "**behind**"), (0.0, "level")):
+        rows = {"w4|edgeq|auto": row(0.05), "w4|tool|a": row(0.05 + more), "w4|tool|worse": row(0.2)}
+        line = next(text for text in summary({"net": facts | {"rows": rows}}).splitlines() if text.startswith("| net"))
+        assert line.endswith(f"| {verdict} |")
+        assert "| tool a 1." in line
+
+
+def test_scores_that_are_no_shares_survive_packing_and_are_compared_by_the_paired_t() -> None:
+    from peers.metrics import METRICS
+
+    metric = METRICS["cosine to float"]
+    first, second = np.random.default_rng(0).random((2, 200)).astype(np.float32).astype(np.float64)
+    assert np.array_equal(metric.unpacked(metric.packed(first), 200), first)
+    assert metric.p(first, second) == pytest.approx(stats.ttest_1samp(first - second, 0).pvalue)
+    assert metric.p(first, first) == 1.0
+
+
+def test_samples_are_cut_into_batches_or_given_whole() -> None:
+    from peers.contract import parts
+
+    arrays = {"a": np.arange(10).reshape(5, 2), "b": np.arange(5)}
+    assert [len(part["b"]) for part in parts(arrays, 2, whole=False)] == [2, 2, 1]
+    assert np.array_equal(parts(arrays, 2, whole=True)[3]["a"], arrays["a"][3])
 
 
 def test_a_simulation_is_named_one_and_a_missing_row_says_why() -> None:

@@ -1,0 +1,89 @@
+"""What a model is judged by, sample by sample: the score, its uncertainty, and the paired comparison of two files."""
+
+import base64
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from top1 import interval, mcnemar, packed, unpacked
+
+from edgeq.metric import cosine, nll, top1
+
+Array = npt.NDArray[Any]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to judge.
+
+    Attributes:
+        name: of the column.
+        each: (outputs, labels or None, the float model's outputs) -> a score for each sample.
+        share: scores are 0 or 1, their mean is shown in percent.
+        less: less is better.
+    """
+
+    name: str
+    each: Callable[[Array, Array | None, Array], Scores]
+    share: bool = False
+    less: bool = False
+
+    def number(self, value: float) -> str:
+        """A mean score."""
+        return f"{value * 100:.2f}" if self.share else f"{value:.4f}"
+
+    def difference(self, value: float) -> str:
+        """A difference of two mean scores, with its sign."""
+        return f"{value * 100:+.2f}" if self.share else f"{value:+.4f}"
+
+    def interval(self, scores: Scores) -> str:
+        """The mean with its 95 % interval (normal approximation; samples are in the hundreds)."""
+        if self.share:
+            return interval(float(scores.mean()), len(scores))
+        half = 1.96 * float(scores.std(ddof=1)) / len(scores) ** 0.5
+        return f"{scores.mean():.4f} ({scores.mean() - half:.4f}-{scores.mean() + half:.4f})"
+
+    def p(self, first: Scores, second: Scores) -> float:
+        """Two-sided p that two files are equally good on these samples: McNemar's test of shares, else the paired t."""
+        if self.share:
+            return mcnemar(first > 0, second > 0)
+        return 1.0 if np.array_equal(first, second) else float(stats.ttest_rel(first, second).pvalue)
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first mean score is the better one."""
+        return first < second if self.less else first > second
+
+    def packed(self, scores: Scores) -> str:
+        """The scores as text: bits of shares, else 32-bit floats."""
+        if self.share:
+            return packed(scores > 0)
+        return base64.b85encode(zlib.compress(scores.astype("<f4").tobytes(), 9)).decode()
+
+    def unpacked(self, text: str, count: int) -> Scores:
+        """What :meth:`packed` was given."""
+        if self.share:
+            return unpacked(text, count).astype(np.float64)
+        return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<f4").astype(np.float64)
+
+
+def _decided_at_half(outputs: Array, labels: Array | None, reference: Array) -> Scores:
+    """1 where a probability is on its label's side of one half."""
+    assert labels is not None
+    right: Scores = ((outputs.reshape(-1) > 0.5) == (labels > 0)).astype(np.float64)
+    return right
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("top-1 %", top1, share=True),
+        Metric("frames right %", _decided_at_half, share=True),
+        Metric("nll a token", nll, less=True),
+        Metric("cosine to float", cosine),
+    )
+}
