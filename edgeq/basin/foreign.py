@@ -7,7 +7,9 @@
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -28,6 +30,8 @@ from edgeq.plan.rules import Request, decide
 
 #: Batches whose remainder is remembered.
 _KEPT = 64
+#: Bits that stand for activations in float.
+_UNQUANTIZED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +43,14 @@ class Foreign:
         model: the float model behind it, for the repair.
         unmatched: layers of the float model that the file does not quantize, or under no name that could be found.
         rescaled: layers whose weights the tool had rescaled across layers.
+        bits: its number format: that of most weights, and the fewest bits of any activation.
     """
 
     landscape: Landscape
     model: SimulatedModel
     unmatched: tuple[str, ...]
-    rescaled: tuple[str, ...] = ()
+    rescaled: tuple[str, ...]
+    bits: Bits
 
 
 def read_foreign(graph: Graph, quantized: Graph) -> Foreign:
@@ -81,10 +87,28 @@ def read_foreign(graph: Graph, quantized: Graph) -> Foreign:
             model.deployed[key] = torch.from_numpy(bias.reshape(-1).copy())
     unmatched = tuple(unit.module or unit.name for unit in units if unit.name not in changed)
     layers = _undo(model, {unit.weight: changed[unit.name].rescaling for unit in model.units})
-    run, bits = _Run(model, whole), _activation_bits(quantized)
-    landscape = replace(model.landscape(), layers=layers, run=run, activation_bits=bits)
+    activations = _activation_bits(quantized)
+    sizes = {name: tensor.numel() for name, tensor in model.deployed.items()}
+    # The file may differ in other ways than its weights even where no activation is quantized.
+    run, moving = _Run(model, whole, _fixed_batch(quantized)), _UNQUANTIZED if activations is None else activations
+    landscape = replace(model.landscape(), layers=layers, run=run, activation_bits=moving)
     rescaled = tuple(u.module or u.name for u in model.units if changed[u.name].rescaling is not None)
-    return Foreign(landscape, model, unmatched, rescaled)
+    return Foreign(landscape, model, unmatched, rescaled, Bits(_usual_bits(layers, sizes), activations))
+
+
+def _usual_bits(layers: tuple[Layer, ...], sizes: dict[str, int]) -> int:
+    """The bits that most weights have; edgeq offers 8 at most."""
+    found: Counter[int] = Counter()
+    for layer in layers:
+        found[min(layer.bits, 8)] += sizes[layer.weight]
+    return found.most_common(1)[0][0]
+
+
+def _fixed_batch(graph: Graph) -> int | None:
+    """The batch size that an exporter wrote into the file, or None where it takes any."""
+    shape = graph.inputs[0].shape
+    first = shape[0] if shape is not None and len(shape) else None
+    return first if isinstance(first, int) else None
 
 
 def _undo(model: SimulatedModel, rescalings: dict[str | None, Rescaling | None]) -> tuple[Layer, ...]:
@@ -103,8 +127,8 @@ def _undo(model: SimulatedModel, rescalings: dict[str | None, Rescaling | None])
 class _Run:
     """Runs the float model at a point, and adds the file's own remainder in proportion to the blend."""
 
-    def __init__(self, model: SimulatedModel, whole: torch.nn.Module) -> None:
-        self.model, self.whole = model, whole
+    def __init__(self, model: SimulatedModel, whole: torch.nn.Module, fixed: int | None) -> None:
+        self.model, self.whole, self.fixed = model, whole, fixed
         self.deployed = dict(model.deployed)
         self.remainders: dict[int, tuple[Inputs, tuple[torch.Tensor, ...]]] = {}
 
@@ -118,8 +142,7 @@ class _Run:
         key = id(inputs[0])
         if key not in self.remainders or self.remainders[key][0] is not inputs:
             with torch.no_grad():
-                result = self.whole(*inputs)
-                whole = result if isinstance(result, tuple) else (result,)
+                whole = self._file(inputs)
                 weights = self.model(self.deployed, inputs, 0.0)
                 whole = tuple(_logits(z, w) for z, w in zip(whole, weights, strict=True))
                 found = tuple(z - w for z, w in zip(whole, weights, strict=True))
@@ -127,6 +150,24 @@ class _Run:
                 self.remainders.pop(next(iter(self.remainders)))
             self.remainders[key] = (inputs, found)
         return self.remainders[key][1]
+
+    def _file(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        """The file's outputs; one that takes a fixed number of samples gets them in such parts, the last one filled."""
+        count = len(inputs[0]) if inputs[0].ndim else 0
+        size = self.fixed
+        if size is None or size == count or any(not tensor.ndim or len(tensor) != count for tensor in inputs):
+            return _outputs(self.whole(*inputs))
+        found = []
+        for start in range(0, count, size):
+            part = tuple(tensor[start : start + size] for tensor in inputs)
+            missing = size - len(part[0])
+            filled = tuple(torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) for tensor in part)
+            found.append(tuple(z[: len(part[0])] for z in _outputs(self.whole(*filled))))
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _outputs(result: Any) -> tuple[torch.Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _logits(z: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -146,15 +187,15 @@ def _check_interface(graph: Graph, quantized: Graph) -> None:
             raise ModelError(f"input {value.name!r} of the candidate takes codes; export it with float inputs")
 
 
-def _activation_bits(graph: Graph) -> int:
-    """The fewest bits of a quantized activation; 16 where none is, since the file may differ in other ways."""
-    least = 16
+def _activation_bits(graph: Graph) -> int | None:
+    """The fewest bits of a quantized activation, or None where none is quantized."""
+    found = []
     for node in graph.nodes:
         if node.op_type in (*QUANTIZED_OPS, "DynamicQuantizeLinear"):
-            least = min(least, 8)
+            found.append(8)
         elif node.op_type == "QuantizeLinear" and graph.constant(node.inputs[0]) is None:
-            least = min(least, _code_bits(graph, node))
-    return least
+            found.append(_code_bits(graph, node))
+    return min(found, default=None)
 
 
 def _code_bits(graph: Graph, node: ir.Node) -> int:

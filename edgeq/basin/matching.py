@@ -149,7 +149,7 @@ def match(graph: Graph, units: list[Unit], found: list[Found]) -> list[tuple[Uni
 
 def _compared(found: Found, real: Array, weight: Array) -> tuple[float, Found]:
     """How alike a weight is to the float model's, directly or rescaled, and the weight so understood."""
-    rescaled = rescaling(real, weight)
+    rescaled = rescaling(real, weight, found.scale)
     cosine = _cosine(real, weight) if rescaled is None else rescaled.cosine
     return cosine, replace(found, real=real, rescaling=rescaled)
 

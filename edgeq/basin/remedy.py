@@ -56,12 +56,14 @@ def _wider(
     """The command with more bits where they are missing: for the activations, or for the layers to blame."""
     if bits.activations is not None and bits.activations < 8 and activations_share > 0.5:
         return f"{command} --bits {replace(bits, activations=8)}"
-    few = [
-        f"--bits-for {shlex.quote(f'{_glob(name)}={replace(bits, weights=safe_bits.get(name) or 8)}')}"
-        for name in blamed[:_NAMED]
-    ]
+    few = []
+    for name in blamed[:_NAMED]:
+        # A layer that is to blame gets more bits, though alone it would have enough.
+        more = max(safe_bits.get(name) or 8, min((bits.weights or 8) + 1, 8))
+        few.append(f"--bits-for {shlex.quote(f'{glob_of(name)}={replace(bits, weights=more)}')}")
     return " ".join([asked, *few])
 
 
-def _glob(name: str) -> str:
+def glob_of(name: str) -> str:
+    """A pattern that only this name matches."""
     return "".join(_SPECIAL.get(letter, letter) for letter in name)

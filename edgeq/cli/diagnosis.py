@@ -1,5 +1,6 @@
 """From files to a diagnosis: what ``edgeq diagnose`` does between its options and its output."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,9 @@ def diagnose_files(request: Request, say: Say) -> Found:
         announce=announce,
         progress=lambda what, done, total: say(f"  {100 * done / max(total, 1):3.0f} %  {what}"),
     )
+    if request.candidate is not None and found.verdict.name == "inside":
+        words = ["edgeq", "validate", str(request.candidate), "--model", request.source.model]
+        remedies = (shlex.join([*words, "--eval", str(request.source.data)]),)
     drawn: tuple[Path, ...] = ()
     if request.pictures is not None:
         say("  pictures")

@@ -3,7 +3,7 @@
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,25 @@ from edgeq.basin.foreign import read_foreign
 from edgeq.basin.landscape import Batches, Landscape, Point
 from edgeq.basin.lockstep import taken
 from edgeq.basin.pictures import draw
-from edgeq.basin.remedy import remedy
+from edgeq.basin.remedy import glob_of, remedy
 from edgeq.basin.repair import repair
 from edgeq.basin.report import to_json
 from edgeq.basin.simulated import SimulatedModel, landscape_of
 from edgeq.basin.valley import Slice, take_slice
 from edgeq.basin.verdict import Thresholds
 from edgeq.calibration.methods import method
+from edgeq.calibration.nearest import nearest
+from edgeq.calibration.ranges import Ranges, observe
 from edgeq.calibration.sequential import sequential
+from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.graph.macs import macs
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
-from edgeq.plan.bits import Bits
-from edgeq.plan.plan import Plan
+from edgeq.plan.bits import FLOAT, Bits
+from edgeq.plan.plan import Plan, Skeleton
+from edgeq.plan.quantization import Quantization
+from edgeq.plan.rules import Request, decide
 from edgeq.plan.store import digest
 from edgeq.progress import Reporter
 from edgeq.release.release import Picture
@@ -63,9 +68,11 @@ class Candidate:
     Attributes:
         landscape: the two and what lies between.
         repair: re-estimates its statistics.
-        rounding: the trial of better rounding; None for files of other tools, whose grids are not ours to choose.
+        rounding: the trial of better rounding; None leaves it out.
         unmatched: layers that a file does not quantize, or not under a name that was found.
         rescaled: layers whose weights a tool had rescaled across layers; they are taken in the float model's units.
+        bits: the number format of a file, as read from it; None where it is ours and known.
+        flags: of ``edgeq convert``, for the layers of a file that have another format.
     """
 
     landscape: Landscape
@@ -73,6 +80,8 @@ class Candidate:
     rounding: Rounding | None
     unmatched: tuple[str, ...] = ()
     rescaled: tuple[str, ...] = ()
+    bits: Bits | None = None
+    flags: tuple[str, ...] = ()
 
 
 def candidate_of_plan(graph: Graph, plan: Plan, training: Batches, *, whole: bool = False) -> Candidate:
@@ -85,27 +94,60 @@ def candidate_of_plan(graph: Graph, plan: Plan, training: Batches, *, whole: boo
         whole: each batch is one sample, a whole input of the model.
     """
     landscape, model = landscape_of(graph, plan)
+    rounding = _trial(graph, plan.skeleton, lambda: plan.activations, training, whole=whole)
+    return Candidate(_counted(landscape, whole), _repairer(model, training), rounding)
+
+
+def candidate_of_file(graph: Graph, quantized: Graph, training: Batches, *, whole: bool = False) -> Candidate:
+    """A quantized file of any tool; see :func:`edgeq.basin.foreign.read_foreign` for what is refused.
+
+    The trial of rounding is made in the file's number format, on our own grids: what ``edgeq convert`` would reach.
+    """
+    found = read_foreign(graph, quantized)
+    layers, bits = found.landscape.layers, found.bits
+    others = [(name, FLOAT) for name in found.unmatched]
+    others += [(layer.name, Bits(min(layer.bits, 8), bits.activations)) for layer in layers]
+    others = [(name, kept) for name, kept in others if kept != bits]
+    per_channel = any(layer.step.numel() > 1 for layer in layers)
+    request = Request(bits, [(glob_of(name), kept) for name, kept in others], per_channel)
+    skeleton = decide(graph, request)
+
+    def activations() -> Mapping[str, Quantization]:
+        ranges = observe(to_torch(graph), training, skeleton) if skeleton.groups else Ranges({}, {}, 0, "none")
+        return nearest(graph, skeleton, ranges).activations
+
+    return Candidate(
+        _counted(found.landscape, whole),
+        _repairer(found.model, training),
+        _trial(graph, skeleton, activations, training, whole=whole),
+        found.unmatched,
+        found.rescaled,
+        bits,
+        tuple(word for name, kept in others for word in _flag(name, kept)),
+    )
+
+
+def _flag(name: str, bits: Bits) -> tuple[str, str]:
+    return ("--float", glob_of(name)) if bits == FLOAT else ("--bits-for", f"{glob_of(name)}={bits}")
+
+
+def _trial(
+    graph: Graph, skeleton: Skeleton, activations: Callable[[], Mapping[str, Quantization]], training: Batches, *,
+    whole: bool,
+) -> Rounding:  # fmt: skip
+    """Better rounding in a number format, as it is and repaired."""
 
     def rounding() -> tuple[Landscape, ...]:
         trial = method(_TRIAL)
         assert trial.rounding is not None
         few = taken(training, _TRIAL_SAMPLES)
         better = sequential(
-            graph, plan.skeleton, plan.activations, few, trial.rounding, method=_TRIAL,
-            match_variance=trial.match_variance,
-        )  # fmt: skip
+            graph, skeleton, activations(), few, trial.rounding, method=_TRIAL, match_variance=trial.match_variance
+        )
         rounded, behind = landscape_of(graph, better)
         return _counted(rounded, whole), _repairer(behind, training)(_counted(rounded, whole))
 
-    return Candidate(_counted(landscape, whole), _repairer(model, training), rounding)
-
-
-def candidate_of_file(graph: Graph, quantized: Graph, training: Batches, *, whole: bool = False) -> Candidate:
-    """A quantized file of any tool; see :func:`edgeq.basin.foreign.read_foreign` for what is refused."""
-    found = read_foreign(graph, quantized)
-    return Candidate(
-        _counted(found.landscape, whole), _repairer(found.model, training), None, found.unmatched, found.rescaled
-    )
+    return rounding
 
 
 def _counted(landscape: Landscape, whole: bool) -> Landscape:
@@ -135,7 +177,7 @@ def examine(
         probe: unlabelled samples to judge on.
         training: others, for the repair and the trials.
         command: how the model is converted, without a number format.
-        bits: the candidate's number format.
+        bits: the candidate's number format, unless it says that itself.
         options: of the diagnosis.
         labels: of the probe samples, only reported.
         announce: told the cost before it is spent.
@@ -155,7 +197,8 @@ def examine(
     blamed = [layer.name for layer in found.layers]
     safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
     share = found.raw.activations_share
-    return found, remedy(found.verdict, command, bits, blamed, safe, activations_share=share)
+    command = shlex.join([*shlex.split(command), *candidate.flags])
+    return found, remedy(found.verdict, command, candidate.bits or bits, blamed, safe, activations_share=share)
 
 
 def slice_of(found: Diagnosis, samples: Batches) -> Slice:

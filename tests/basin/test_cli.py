@@ -15,6 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgeq.cli import main
+from edgeq.cli.validate import command as validate
 from edgeq.errors import ExitCode
 from edgeq.exporters.onnx import export
 
@@ -52,6 +53,28 @@ def test_a_quantized_file_and_its_pictures(tmp_path: Path, capsys: pytest.Captur
     assert left.value.code == 0
     assert "probe samples, at most" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "p").iterdir()} == {"path.svg", "valley.svg", "blame.svg", "widths.svg"}
+
+
+@pytest.mark.parametrize("bits", ["w2a8", "w8a8"])
+def test_a_file_is_cured_in_its_own_number_format(
+    bits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the format that ``--bits`` would ask for; a healthy file is validated and not made anew."""
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(export(demo.graph(), demo.plan(bits)))
+    with pytest.raises(SystemExit) as left:
+        main(["diagnose", MODEL, "--data", DATA, "--candidate", str(path), "--samples", "48", "--json"])
+    assert left.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    if bits == "w8a8":
+        assert found["verdict"] == "inside"
+        (words,) = map(shlex.split, found["remedy"])
+        assert words[:3] == ["edgeq", "validate", str(path)]
+        validate.make_context("validate", words[2:])
+    else:
+        # Whether rounding helps is tried in that format too.
+        assert found["rounded"] < found["D"]
+        assert all(f"--bits {bits}" in line for line in found["remedy"])
 
 
 @pytest.mark.parametrize(

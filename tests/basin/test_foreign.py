@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from edgeq.basin.divergence import altitude, refer
@@ -17,6 +17,7 @@ from edgeq.basin.foreign import read_foreign
 from edgeq.errors import ModelError
 from edgeq.exporters.onnx import export
 from edgeq.graph.sources.load import load_model
+from edgeq.plan.bits import Bits
 
 from . import demo
 
@@ -74,8 +75,9 @@ def test_our_own_file_has_the_height_of_its_plan(tmp_path: Path) -> None:
     reference = refer(ours, demo.batches("evaluation", 0, 128))
     a, b = (float(altitude(s, s.deployed, reference, 1.0)[0].mean()) for s in (found, ours))
     assert a == pytest.approx(b, rel=0.02)
-    # Codes of 3 bits are recognized in their int8 storage.
+    # Codes of 3 bits are recognized in their int8 storage, and the file's number format with them.
     assert {layer.bits for layer in found.layers} == {3}
+    assert read_foreign(demo.graph(), load_model(path)).bits == Bits(3, 8)
 
 
 def test_weights_are_matched_by_direction_where_all_names_were_changed(tmp_path: Path) -> None:
@@ -112,6 +114,29 @@ def test_a_file_that_is_not_this_models_quantization_is_refused(tmp_path: Path) 
 def test_the_float_model_itself_is_no_candidate() -> None:
     with pytest.raises(ModelError, match="no quantized weight"):
         read_foreign(demo.graph(), demo.graph())
+
+
+def test_a_file_exported_for_a_fixed_number_of_samples_is_run_in_such_parts(tmp_path: Path) -> None:
+    """An exporter that traces with 32 samples writes Reshape to [32, ...]; other batches are filled up to 32."""
+    path = tmp_path / "free.onnx"
+    path.write_bytes(export(demo.graph(), demo.plan("w3a8")))
+    free = read_foreign(demo.graph(), load_model(path)).landscape
+    model = onnx.load(path)
+    classes = len(np.unique(demo.samples("evaluation")[1]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([32, classes], np.int64), "traced"))
+    last = next(node for node in model.graph.node if model.graph.output[0].name in node.output)
+    last.output[0] = "before"
+    model.graph.node.append(helper.make_node("Reshape", ["before", "traced"], [model.graph.output[0].name]))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 32
+    onnx.save(model, tmp_path / "fixed.onnx")
+    fixed = read_foreign(demo.graph(), load_model(tmp_path / "fixed.onnx")).landscape
+    for size in (7, 32, 40):
+        (inputs,) = demo.batches("evaluation", 0, size, size)
+        with torch.no_grad():
+            a, b = (land.run(land.deployed, inputs, 1.0)[0] for land in (free, fixed))
+        # Other batch sizes may sum in another order.
+        assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_weights_rescaled_across_layers_are_brought_back(tmp_path: Path) -> None:
@@ -166,3 +191,44 @@ def test_coarse_rounding_is_not_explained_away_as_a_rescaling() -> None:
     found = rescaling(depthwise * known[:, None, None, None], depthwise)
     assert found is not None
     assert np.allclose(found.factor[:, 0, 0, 0], known, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 7, 127])
+def test_a_grid_tells_rounding_from_rescaling_even_at_three_bits(levels: int) -> None:
+    generator = np.random.default_rng(levels)
+    weight = generator.normal(size=(32, 16, 3, 3)).astype(np.float32)
+
+    def rounded(w: np.ndarray, error: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        scale = np.abs(w).max((1, 2, 3), keepdims=True) / levels
+        moved = w / scale + generator.normal(0, error, w.shape)
+        return (np.clip(np.rint(moved), -levels, levels) * scale).astype(np.float32), scale.astype(np.float32)
+
+    nearest, scale = rounded(weight)
+    assert rescaling(nearest, weight, scale) is None
+    # Better rounding leaves codes that are not the nearest: no rescaling either.
+    better, scale = rounded(weight, 0.3)
+    assert rescaling(better, weight, scale) is None
+    if levels == 1:  # two bits keep too little of a rescaled weight to be sure
+        return
+    a, c = (np.exp(generator.normal(0, 0.5, n)).astype(np.float32) for n in (32, 16))
+    factor = a[:, None, None, None] * c[None, :, None, None]
+    equalized, scale = rounded(weight * factor)
+    found = rescaling(equalized, weight, scale)
+    assert found is not None
+    # The fit of 144 codes for each input channel is near, and its common factor is free to lie in either diagonal.
+    assert np.abs(np.log(found.factor / factor)).mean() < (0.2 if levels == 3 else 0.1)
+    assert np.square(equalized / found.factor - weight).sum() < np.square(equalized - weight).sum()
+
+
+def test_a_slice_that_was_rounded_to_nothing_keeps_its_size() -> None:
+    """A nearly dead input channel: its few codes say little of the factor, and dividing must not blow them up."""
+    generator = np.random.default_rng(0)
+    weight = generator.normal(size=(32, 16, 3, 3)).astype(np.float32)
+    weight[:, 3] *= 1e-3
+    factor = np.exp(generator.normal(0, 0.5, 16)).astype(np.float32)[None, :, None, None]
+    scale = (np.abs(weight * factor).max((1, 2, 3), keepdims=True) / 7).astype(np.float32)
+    seen = (np.rint(weight * factor / scale) * scale).astype(np.float32)
+    seen[4, 3, 0, 0] = scale[4, 0, 0, 0] * np.sign(weight[4, 3, 0, 0])
+    found = rescaling(seen, weight, scale)
+    assert found is not None
+    assert np.abs(seen / found.factor).max() < 2 * np.abs(weight).max()

@@ -154,6 +154,8 @@ def test_more_bits_go_where_the_blame_lies() -> None:
     globs = [word.rpartition("=")[0] for word in shlex.split(wider) if "=" in word]
     assert "--bits-for conv1=w5a8" in wider
     assert [fnmatchcase(name, glob) for name, glob in zip(["conv1", "b[0]"], globs, strict=True)] == [True, True]
+    # A layer that is to blame gets more bits than it has, though alone it would have enough.
+    assert "--bits-for conv1=w4a8" in remedy(far, "edgeq convert m.onnx --data d", bits, ["conv1"], {"conv1": 3})[0]
     # Weights of more bits do not cure activations of too few.
     narrow = remedy(far, "edgeq convert m.onnx --data d", Bits.parse("w4a4"), ["conv1"], {}, activations_share=0.9)[0]
     assert narrow.endswith("--bits w4a8")
