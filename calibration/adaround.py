@@ -23,7 +23,7 @@ REGULARIZATION = 0.02
 
 
 def adaround(problem: Layer, steps: int = STEPS) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (groups, outputs, K) and scales (groups, outputs), never worse by L than GPTQ's. Deterministic."""
+    """Codes (groups, outputs, K) and scales, never worse by L than GPTQ's. Deterministic."""
     codes, scale = gptq(problem)
     best = Best(problem)
     best.offer(codes, scale)
@@ -33,9 +33,10 @@ def adaround(problem: Layer, steps: int = STEPS) -> tuple[torch.Tensor, torch.Te
 
 def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int = STEPS) -> torch.Tensor:
     """Codes (groups, outputs, K) from gradient descent on V, started at the fractional part of the target."""
-    wide = scale[:, :, None]
+    wide = problem.wide(scale)
     # The loss in units of each output's own step, so that one learning rate serves all.
-    unit = (scale.pow(2) * problem.hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None]).clamp(min=1e-30)
+    squared = scale.pow(2).mean(2) if problem.block else scale.pow(2)
+    unit = (squared * problem.hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None]).clamp(min=1e-30)
     # Where GPTQ left the neighbourhood of the target, its own code is the floor or the ceiling.
     floor = torch.minimum(torch.maximum(torch.floor(problem.target / wide), codes - 1), codes)
     fraction = torch.clamp(problem.target / wide - floor, 0.01, 0.99)

@@ -17,21 +17,23 @@ SWEEPS = 4
 def descend(
     problem: Layer, codes: torch.Tensor, scale: torch.Tensor, sweeps: int = SWEEPS, *, refit: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Better codes (groups, outputs, K) and scales (groups, outputs); never worse by L than those given."""
+    """Better codes (groups, outputs, K) and scales; never worse by L than those given. Blocks keep their scales."""
+    refit = refit and not problem.block
     diagonal = problem.hessian.diagonal(dim1=1, dim2=2)
     codes, scale = codes.clone(), scale.clone()
     for _ in range(sweeps):
         if refit:
             scale = best_scale(problem, codes, scale)
-        pull = (problem.target - codes * scale[:, :, None]) @ problem.hessian
+        wide = problem.wide(scale).expand_as(codes)
+        pull = (problem.target - codes * wide) @ problem.hessian
         changed = 0
         for k in range(codes.shape[2]):
-            wanted = codes[:, :, k] + pull[:, :, k] / (diagonal[:, None, k] * scale)
+            wanted = codes[:, :, k] + pull[:, :, k] / (diagonal[:, None, k] * wide[:, :, k])
             q = torch.clamp(torch.round(wanted), -problem.qmax, problem.qmax)
             step = q - codes[:, :, k]
             if bool(step.any()):
                 changed += int(step.count_nonzero())
-                pull -= (step * scale)[:, :, None] * problem.hessian[:, None, k]
+                pull -= (step * wide[:, :, k])[:, :, None] * problem.hessian[:, None, k]
                 codes[:, :, k] = q
         if changed == 0:
             break

@@ -26,9 +26,10 @@ AT_A_TIME = 1 << 20
 
 
 def gptq(problem: Layer, *, act_order: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (groups, outputs, K) and scales (groups, outputs), never worse by L than rounding to nearest on min-max."""
+    """Codes (groups, outputs, K) and scales, never worse by L than rounding to nearest on min-max."""
     base = problem.min_max_scale()
     scales = torch.stack([base * factor for factor in FACTORS])
+    scales = problem.storable(scales) if problem.block else scales
     best = Best(problem)
     best.offer(problem.nearest(base), base)
     for part, codes, losses in _rounded(problem, scales, act_order):
@@ -45,8 +46,8 @@ class Best:
         self.codes = self.scale = self.loss = torch.empty(0)
 
     def offer(self, codes: torch.Tensor, scale: torch.Tensor, loss: torch.Tensor | None = None) -> None:
-        """Codes (groups, outputs, K) on scales (groups, outputs), and their L (groups, outputs) if it is known."""
-        loss = self.problem.loss(codes * scale[:, :, None]) if loss is None else loss
+        """Codes (groups, outputs, K) on their scales, and their L (groups, outputs) if it is known."""
+        loss = self.problem.loss(codes * self.problem.wide(scale)) if loss is None else loss
         if not self.problem.per_channel:
             loss = loss.sum().expand_as(loss)
         if not self.loss.numel():
@@ -54,11 +55,12 @@ class Best:
             return
         better = loss < self.loss
         self.codes = torch.where(better[:, :, None], codes, self.codes)
-        self.scale, self.loss = torch.where(better, scale, self.scale), torch.where(better, loss, self.loss)
+        self.loss = torch.where(better, loss, self.loss)
+        self.scale = torch.where(better[:, :, None] if scale.ndim == 3 else better, scale, self.scale)
 
 
 def round_columns(problem: Layer, scales: torch.Tensor, *, act_order: bool = False) -> torch.Tensor:
-    """The codes (candidates, groups, outputs, K) of steps 1 and 2 for given scales (candidates, groups, outputs)."""
+    """The codes (candidates, groups, outputs, K) of steps 1 and 2 for scales (candidates, groups, outputs ...)."""
     return torch.cat([codes for _, codes, _ in _rounded(problem, scales, act_order)])
 
 
@@ -78,21 +80,31 @@ def _rounded(
     target = problem.target.transpose(1, 2).gather(1, order[:, :, None].expand(-1, -1, outputs))
     for part in torch.split(scales, max(1, AT_A_TIME // problem.target.numel())):
         w = target.repeat(1, 1, len(part))
-        scale = part.transpose(0, 1).reshape(groups, -1)
-        codes, loss = _round(w, scale, factor, problem.qmax)
+        # A scale for each column, by its place before it was moved.
+        scale = part.transpose(0, 1).flatten(1, 2)
+        of_column = order // problem.block if problem.block else None
+        codes, loss = _round(w, scale, factor, problem.qmax, of_column)
         codes = torch.empty_like(codes).scatter_(1, order[:, :, None].expand_as(codes), codes)
         shaped = codes.transpose(1, 2).reshape(groups, len(part), outputs, depth).transpose(0, 1)
         yield part, shaped, loss.reshape(groups, len(part), outputs).transpose(0, 1)
 
 
-def _round(w: torch.Tensor, scale: torch.Tensor, factor: torch.Tensor, qmax: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (groups, K, rows) and L (groups, rows) of targets w, which are used up, on scales (groups, rows)."""
+def _round(
+    w: torch.Tensor, scales: torch.Tensor, factor: torch.Tensor, qmax: int, of_column: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (groups, K, rows) and L (groups, rows) of targets w, which are used up.
+
+    Scales are (groups, rows), or (groups, rows, blocks) with the block of each column, (groups, K).
+    """
     depth = w.shape[1]
-    codes, loss = torch.empty_like(w), torch.zeros_like(scale)
+    codes, loss = torch.empty_like(w), torch.zeros_like(w[:, 0])
+    scale = scales
     for start in range(0, depth, BLOCK):
         stop = min(start + BLOCK, depth)
         errors = torch.empty_like(w[:, start:stop])
         for k in range(start, stop):
+            if of_column is not None:
+                scale = scales.gather(2, of_column[:, k, None, None].expand(-1, scales.shape[1], 1))[:, :, 0]
             q = torch.round(w[:, k] / scale).clamp_(-qmax, qmax)
             codes[:, k] = q
             error = torch.addcmul(w[:, k], q, scale, value=-1).div_(factor[:, k, k, None])

@@ -1,7 +1,8 @@
 """The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
 
 Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
-Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, a scale per output channel (or one for the tensor).
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, a scale per output channel (or one for the tensor, or one for each
+block of an output's inputs, in half precision, as LiteRT stores them).
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 
@@ -16,7 +17,7 @@ from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.plan import Skeleton, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range
+from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range, half_precision
 
 Array = npt.NDArray[np.float32]
 
@@ -49,6 +50,7 @@ class Weighted:
         bits: width of a code.
         axis: its output channels, or None for one scale.
         readers: the units that read it, in order.
+        block: how many inputs of an output share a scale; 0 for all.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Weighted:
     bits: int
     axis: int | None
     readers: tuple[Unit, ...]
+    block: int = 0
 
     @property
     def qmax(self) -> int:
@@ -65,12 +68,25 @@ class Weighted:
     @property
     def rows(self) -> Array:
         """The weight as (scales, numbers on that scale)."""
+        if self.block:
+            cut = self.real.reshape(*_spread(self.real.shape, self._inputs, self.block))
+            return np.moveaxis(cut, self._inputs + 1, -1).reshape(-1, self.block)
         if self.axis is None:
             return self.real.reshape(1, -1)
         return np.moveaxis(self.real, self.axis, 0).reshape(self.real.shape[self.axis], -1)
 
+    @property
+    def _inputs(self) -> int:
+        """The axis of a matrix that its products sum over."""
+        return 1 - (self.axis or 0)
+
     def grid(self, scale: npt.NDArray[np.floating]) -> Quantization:
-        """The grid of those scales, (channels,) or (1,)."""
+        """The grid of those scales, one for each of :attr:`rows`."""
+        if self.block:
+            shape = [s // self.block if i == self._inputs else s for i, s in enumerate(self.real.shape)]
+            cut = np.asarray(scale, np.float32).reshape(shape)
+            zero = np.zeros(shape, np.int64)
+            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block)
         shaped = np.asarray(scale, np.float32).reshape(() if self.axis is None else (-1,))
         return Quantization(shaped, np.zeros(shaped.shape, np.int64), self.bits, self.axis, narrow=True)
 
@@ -87,7 +103,7 @@ def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
             readers.setdefault(unit.weight, []).append(unit)
     found: dict[str, Weighted] = {}
     for value, units in readers.items():
-        widths = {skeleton.bits[unit.name].weights for unit in units}
+        widths = {(skeleton.bits[unit.name].weights, skeleton.bits[unit.name].block) for unit in units}
         if len(widths) > 1:
             raise PlanError(f"weight {value!r} is shared by {', '.join(u.name for u in units)}; give them equal bits")
         axes = {_scale_axis(graph, unit) for unit in units}
@@ -95,8 +111,14 @@ def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
         assert real is not None
         # Units that disagree on which axis is the output's can share a weight with one scale only.
         axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
-        found[value] = Weighted(value, np.asarray(real, np.float32), widths.pop() or 8, axis, tuple(units))
+        bits, block = widths.pop()
+        own = block or 0 if axis is not None else 0
+        found[value] = Weighted(value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own)
     return found
+
+
+def _spread(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ...]:
+    return (*shape[:axis], shape[axis] // block, block, *shape[axis + 1 :])
 
 
 def _scale_axis(graph: Graph, unit: Unit) -> int | None:
@@ -109,16 +131,19 @@ def _scale_axis(graph: Graph, unit: Unit) -> int | None:
 def safe_scales(
     weight: Weighted, wanted: npt.NDArray[np.floating], graph: Graph, activations: Mapping[str, Quantization]
 ) -> Array:
-    """The wanted scales (channels,), widened where a kernel could not compute with them.
+    """The wanted scales, one for each of the weight's rows, widened where a kernel could not compute with them.
 
     - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax.
     - A scale under ``SMALLEST_RATIO`` of the largest is raised to it.
+    - A block's scale is a number of half precision.
     - A scale on which a reader's bias would exceed ``LARGEST_BIAS`` codes is raised until it fits.
     """
     scale = np.asarray(wanted, np.float64).copy()
     alive = np.abs(weight.rows).max(1, initial=0.0) > 0
     scale[~alive] = np.median(scale[alive]) if alive.any() else 1.0 / weight.qmax
     scale = np.maximum(scale, max(scale.max() * SMALLEST_RATIO, float(np.finfo(np.float32).tiny)))
+    if weight.block:
+        return half_precision(scale)
     for unit in weight.readers:
         bias = real_bias(graph, unit)
         if unit.integer and bias is not None:

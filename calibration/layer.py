@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from edgeq.calibration.moments import Moments
+from edgeq.plan.quantization import half_precision
 
 #: Ridge, as a part of the mean of H's diagonal (GPTQ's "damping").
 DAMPING = 0.01
@@ -29,6 +30,8 @@ class Layer:
         qmax: codes run from -qmax to qmax.
         per_channel: whether each output has its own scale.
         name: the unit whose layer it is.
+        block: how many inputs of an output share a scale, 0 for all; scales are then (groups, outputs, K / block), else
+            (groups, outputs).
     """
 
     weight: torch.Tensor
@@ -37,6 +40,7 @@ class Layer:
     qmax: int
     per_channel: bool
     name: str = ""
+    block: int = 0
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """L of each output, (groups, outputs)."""
@@ -44,19 +48,36 @@ class Layer:
         return ((error @ self.hessian) * error).sum(2)
 
     def nearest(self, scale: torch.Tensor) -> torch.Tensor:
-        """Codes of the float weight, rounded to nearest, on scales (groups, outputs)."""
-        return torch.clamp(torch.round(self.weight / scale[:, :, None]), -self.qmax, self.qmax)
+        """Codes of the float weight, rounded to nearest, on those scales."""
+        return torch.clamp(torch.round(self.weight / self.wide(scale)), -self.qmax, self.qmax)
+
+    def wide(self, scale: torch.Tensor) -> torch.Tensor:
+        """Scales that multiply codes (groups, outputs, K)."""
+        return scale.repeat_interleave(self.block, 2) if self.block else scale[:, :, None]
 
     def min_max_scale(self) -> torch.Tensor:
-        """The scales (groups, outputs) that just cover the float weight."""
+        """The scales that just cover the float weight."""
+        if self.block:
+            return self.storable(self.weight.reshape(*self.weight.shape[:2], -1, self.block).abs().amax(3) / self.qmax)
         largest = self.weight.abs().amax(2)
         if not self.per_channel:
             largest = largest.max().expand_as(largest)
         return (largest / self.qmax).clamp(min=1e-30)
 
+    @staticmethod
+    def storable(scale: torch.Tensor) -> torch.Tensor:
+        """Scales of blocks as they can be stored: in half precision."""
+        return torch.from_numpy(half_precision(scale.numpy())).to(scale.dtype)
+
 
 def layer(
-    weight: torch.Tensor, moments: Moments, qmax: int, per_channel: bool, damping: float = DAMPING, name: str = ""
+    weight: torch.Tensor,
+    moments: Moments,
+    qmax: int,
+    per_channel: bool,
+    damping: float = DAMPING,
+    name: str = "",
+    block: int = 0,
 ) -> Layer:
     """The problem of a weight (groups, outputs, K) with those moments of its input."""
     diagonal = moments.qq.diagonal(dim1=1, dim2=2)
@@ -65,4 +86,4 @@ def layer(
     hessian = moments.qq + identity
     wanted = weight @ (moments.fq + identity)
     target = torch.linalg.solve(hessian, wanted, left=False)
-    return Layer(weight, target, hessian, qmax, per_channel, name)
+    return Layer(weight, target, hessian, qmax, per_channel, name, block)

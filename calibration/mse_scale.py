@@ -7,6 +7,8 @@ by trying ``FACTORS`` of the min-max scale. It looks at weights alone, so it shr
 which ``sequential.py`` does.
 """
 
+from dataclasses import replace
+
 import torch
 
 from edgeq.calibration.layer import Layer
@@ -15,7 +17,9 @@ FACTORS = tuple(round(1.0 - 0.02 * i, 2) for i in range(40))
 
 
 def mse_scale(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (groups, outputs, K) and scales (groups, outputs); the input's moments are not used."""
+    """Codes (groups, outputs, K) and scales; the input's moments are not used."""
+    if problem.block:
+        return _in_blocks(problem)
     base = problem.min_max_scale()
     scales = torch.stack([base * factor for factor in FACTORS])
     losses = torch.stack([(problem.weight - problem.nearest(s) * s[:, :, None]).pow(2).sum(2) for s in scales])
@@ -23,6 +27,15 @@ def mse_scale(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
         losses = losses.sum((1, 2), keepdim=True).expand_as(losses)
     scale = scales.gather(0, losses.argmin(0)[None])[0]
     return problem.nearest(scale), scale
+
+
+def _in_blocks(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each block of an output as an output of its own."""
+    groups, outputs, depth = problem.weight.shape
+    cut = problem.weight.reshape(groups, -1, problem.block)
+    _, scale = mse_scale(replace(problem, weight=cut, target=cut, block=0))
+    stored = problem.storable(scale.reshape(groups, outputs, depth // problem.block))
+    return problem.nearest(stored), stored
 
 
 def min_max(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,8 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
         unit = units[problem.name]
         constant = plan.weights[unit.weight or ""]
         codes = torch.from_numpy(to_rows(graph, unit, constant.codes.astype("float64")).copy())
+        if constant.quantization.block:
+            return codes, torch.from_numpy(to_rows(graph, unit, constant.quantization.scale).copy())
         scale = torch.from_numpy(constant.quantization.scale.astype("float64")).reshape(-1)
         return codes, scale.expand(codes.shape[0] * codes.shape[1]).reshape(codes.shape[:2])
 

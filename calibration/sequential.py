@@ -119,13 +119,17 @@ class _State:
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
         per_channel = weight.axis is not None
         if self.first_order:
-            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name)
+            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block)
         else:
-            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name)
+            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name, block=weight.block)
         codes, scale = self.rounding(problem)
         if self.match_variance:
-            variances = output_variances(self.walk, unit, rows, codes * scale[:, :, None])
-            scale = scale * _gain(*variances, per_channel)
+            variances = output_variances(self.walk, unit, rows, codes * problem.wide(scale))
+            gain = _gain(*variances, per_channel)
+            scale = problem.storable(scale * gain[:, :, None]) if weight.block else scale * gain
+        if weight.block:
+            integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
+            return QuantizedConstant(integers, weight.grid(from_rows(self.graph, unit, scale.numpy())))
         flat = scale.reshape(-1).numpy() if weight.axis is not None else scale.reshape(-1)[:1].numpy()
         safe = safe_scales(weight, flat, self.graph, self.walk.activations)
         integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)

@@ -14,7 +14,7 @@ from edgeq.calibration.blocks import Block
 from edgeq.calibration.grids import weighted
 from edgeq.calibration.walk import Walk
 from edgeq.plan.plan import Plan, Unit
-from edgeq.plan.quantization import QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.simulate.fake_quantize import fake_quantize
 
 #: Adam's steps: of a latent number in codes, of a scale's logarithm, of a bias in sizes of its output, of a step's log.
@@ -41,9 +41,10 @@ class SoftWeight:
     def of(cls, constant: QuantizedConstant, real: torch.Tensor) -> "SoftWeight":
         """A weight on its grid, and the real numbers that it stands for."""
         codes = torch.from_numpy(constant.codes.astype(np.float32))
-        scale = torch.from_numpy(np.array(constant.quantization.broadcast(codes.ndim)[0]))
+        grid = constant.quantization
+        scale = torch.from_numpy(np.array(grid.scale if grid.block else grid.broadcast(codes.ndim)[0]))
         # It starts at the codes as they came, on that side of each where the real number lies.
-        latent = codes + torch.clamp(real / scale - codes, -NEAR, NEAR)
+        latent = codes + torch.clamp(real / _wide(scale, grid) - codes, -NEAR, NEAR)
         return cls(constant, latent.requires_grad_(), torch.zeros_like(scale).requires_grad_(), scale)
 
     def codes(self) -> torch.Tensor:
@@ -54,11 +55,16 @@ class SoftWeight:
 
     def real(self) -> torch.Tensor:
         """The weight as real numbers."""
-        return self.codes() * self.gained()
+        return self.codes() * _wide(self.gained(), self.constant.quantization)
 
     def gained(self) -> torch.Tensor:
         """The scale as it was learned."""
         return self.scale * torch.exp(self.log_gain)
+
+
+def _wide(scale: torch.Tensor, grid: Quantization) -> torch.Tensor:
+    """Scales that multiply codes."""
+    return scale.repeat_interleave(grid.block, grid.axis) if grid.block else scale
 
 
 @dataclass(eq=False)

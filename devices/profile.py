@@ -103,6 +103,8 @@ class Profile:
         activations: int8 or uint8: what a quantized ONNX file should use here.
         granularity: of weights: per-channel, or per-tensor where the device knows no other.
         bits: number formats that run, as ``--bits`` takes them; the first is the recommended one.
+        hybrid: weight-only formats whose codes a TFLite runtime's FULLY_CONNECTED multiplies with real activations,
+            which it quantizes on the way; codes of other formats are dequantized in the file.
         integer_ops: format -> ONNX ops that integer kernels run there.
         slow_ops: format -> ONNX ops that run there, but no faster than in float.
         float_ops: ONNX ops that may stay in float without failing the gate.
@@ -125,6 +127,7 @@ class Profile:
     activations: str = "int8"
     granularity: str = "per-channel"
     bits: tuple[str, ...] = ()
+    hybrid: tuple[str, ...] = ()
     integer_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     slow_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     float_ops: tuple[str, ...] = ()
@@ -164,6 +167,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[str, str, tuple[str, ...] | None]]] = {
         "activations": ("activations", _TEXT, _ACTIVATIONS),
         "granularity": ("granularity", _TEXT, _GRANULARITIES),
         "bits": ("bits", _TEXTS, None),
+        "hybrid": ("hybrid", _TEXTS, None),
     },
     "ops": {
         "integer": ("integer_ops", _TEXTS_TABLE, None),
@@ -291,7 +295,7 @@ def _check(profile: Profile, where: str) -> None:
     """What single keys cannot say."""
     try:
         SpecifierSet(profile.version)
-        for bits in (*profile.bits, *profile.integer_ops, *profile.slow_ops):
+        for bits in (*profile.bits, *profile.hybrid, *profile.integer_ops, *profile.slow_ops):
             Bits.parse(bits)
     except (InvalidSpecifier, UsageError) as error:
         raise UsageError(f"device profile {where}: {error}") from None

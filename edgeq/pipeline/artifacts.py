@@ -13,6 +13,7 @@ from edgeq.exporters.audit import Audit
 from edgeq.pipeline.inputs import Model
 from edgeq.pipeline.onnx_artifact import onnx_artifact
 from edgeq.pipeline.options import Options
+from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan
 
 
@@ -104,7 +105,7 @@ def write_files(
             if kind == "onnx":
                 files += _onnx(options, model, plan, profiles, folder)
             else:
-                files += _tflite(options, model, plan)
+                files += _tflite(options, model, plan, profiles)
         except TooLargeError as error:
             failures[kind] = str(error)
             too_large = error if kind in needed else too_large
@@ -141,11 +142,13 @@ def _onnx(options: Options, model: Model, plan: Plan, profiles: tuple[Profile, .
     return files
 
 
-def _tflite(options: Options, model: Model, plan: Plan) -> list[File]:
+def _tflite(options: Options, model: Model, plan: Plan, profiles: tuple[Profile, ...]) -> list[File]:
     layout: tflite_format.Layout = "NCHW" if options.input_layout == "nchw" else "NHWC"
+    hybrid = [{Bits.parse(text) for text in profile.hybrid} for profile in profiles if profile.artifact == "tflite"]
+    taken = frozenset.intersection(*map(frozenset, hybrid)) if hybrid else frozenset[Bits]()
     # The larger one first: if it is too large, nothing else needs to be written.
     floating = Artifact(tflite_format.export(model.graph, None, io="float32", layout=layout))
-    built = tflite_format.build(model.graph, plan, io=options.io, layout=layout)
+    built = tflite_format.build(model.graph, plan, io=options.io, layout=layout, hybrid=taken)
     audit = tflite_format.audit(built.data, model.graph, plan)
     layouts = {key: tuple(order) for key, order in built.layouts.items() if list(order) != sorted(order)}
     return [File("model.tflite", "tflite", Artifact(built.data), floating, audit, layouts, built.notes)]

@@ -112,6 +112,8 @@ def _first_reason(run: "_Search") -> str:
             break
         if run.only_activations() and name != "brecq":
             continue
+        if name == "bias" and not run.best.plan.biases:
+            continue  # of weights alone the biases are the model's own
         if not run.try_method(name) and name == LAST_WORTH:
             return f"{name} brought too little to go on"
     return run.reason() or "no method is left"

@@ -24,6 +24,7 @@ from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
 from edgeq.pipeline.repeat import command
 from edgeq.pipeline.settle import left_in_float, settle
+from edgeq.pipeline.storage import stored
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
@@ -112,7 +113,8 @@ def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Repo
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
     reporter.start("export")
     files = write_files(options, model, plan, profiles, place)
-    notes = (*told(findings), *left_in_float(skeleton), *linted, *files.notes)
+    lie = stored(plan, ((file.name, file.audit) for file in files.written))
+    notes = (*told(findings), *left_in_float(skeleton), *linted, *files.notes, *lie)
     reporter.finish(
         ", ".join(
             f"{f.name} {f.integer.size_bytes:,} B, {f.audit.integer_mac_share:.1%} of MACs integer"

@@ -163,7 +163,10 @@ def check_devices(skeleton: Skeleton, profiles: tuple[Profile, ...]) -> tuple[st
 
 
 def _stored(bits: Bits) -> Bits:
-    # Codes of fewer bits are stored as int8 on the coarser grid, which every int8 device runs.
+    # Codes of fewer bits are stored as int8 on the coarser grid, which every int8 device runs; those of layers in
+    # float in 4 or 8 bits.
+    if bits.weights is not None and bits.activations is None:
+        return replace(bits, weights=4 if bits.weights <= 4 else 8)
     if bits.weights is None or bits.activations is None or bits.activations > 8:
         return bits
     return Bits(8, 8)

@@ -5,6 +5,9 @@ from edgeq.plan.quantization import Quantization, per_tensor
 #: Ops with a weight: codes x codes into an int32 accumulator, requantized once.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
+#: Those whose weight is a matrix: its rows can be cut in blocks with a scale each.
+IN_BLOCKS = frozenset({"Gemm", "MatMul"})
+
 #: Ops whose output shares the input's grid: they move, select or compare codes (or, the average, stay within them).
 SAME_GRID = frozenset(
     {

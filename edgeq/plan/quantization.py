@@ -16,6 +16,9 @@ from edgeq.errors import PlanError
 #: Numbers of a constant that are quantized at a time.
 _PIECE = 1 << 22
 
+#: A block's scale is no smaller: below, float16 has less than five bits of it.
+SMALLEST_IN_BLOCKS = 2.0**-20
+
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
@@ -25,11 +28,13 @@ class Quantization:
     """The grid of one tensor.
 
     Attributes:
-        scale: float32, shape () for per-tensor or (channels,) for per-channel.
+        scale: float32, shape () for per-tensor or (channels,) for per-channel; of a blocked grid the tensor's shape,
+            its ``axis`` divided by ``block``.
         zero_point: int64, same shape as scale.
         bits: width of a code, 2 to 16 (32 for a bias).
-        axis: the channel axis of the tensor, or None for per-tensor.
+        axis: the channel axis of the tensor, or None for per-tensor; of a blocked grid the axis that is cut in blocks.
         narrow: codes stop at -(2^(bits-1) - 1), so that the grid is symmetric (weights of LiteRT).
+        block: how many neighbours along ``axis`` share a scale; 0 if the grid is not blocked.
     """
 
     scale: npt.NDArray[np.float32]
@@ -37,13 +42,15 @@ class Quantization:
     bits: int
     axis: int | None = None
     narrow: bool = False
+    block: int = 0
 
     def __post_init__(self) -> None:
         if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int64:
             raise PlanError(
                 f"a scale is float32 and a zero point int64, not {self.scale.dtype}, {self.zero_point.dtype}"
             )
-        if self.scale.shape != self.zero_point.shape or self.scale.ndim != (self.axis is not None):
+        ranked = self.scale.ndim > 1 if self.block else self.scale.ndim == (self.axis is not None)
+        if self.scale.shape != self.zero_point.shape or not ranked or (self.block and self.axis is None):
             raise PlanError(
                 f"scale {self.scale.shape} and zero point {self.zero_point.shape} do not fit axis {self.axis}"
             )
@@ -66,6 +73,8 @@ class Quantization:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""
         if self.axis is None:
             return self.scale, self.zero_point
+        if self.block:
+            return np.repeat(self.scale, self.block, self.axis), np.repeat(self.zero_point, self.block, self.axis)
         shape = [1] * rank
         shape[self.axis] = -1
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
@@ -78,7 +87,7 @@ class Quantization:
 
     def quantize_constant(self, real: FloatArray) -> "QuantizedConstant":
         """A constant on this grid; a large one goes piece by piece, so that no copy of it in wider numbers exists."""
-        if real.size <= _PIECE or real.ndim < 2:
+        if real.size <= _PIECE or real.ndim < 2 or self.block:
             return QuantizedConstant(self.quantize(real), self)
         codes = np.empty(real.shape, np.int8 if self.bits <= 8 else np.int64)
         rows = max(1, _PIECE * real.shape[0] // real.size)
@@ -100,15 +109,24 @@ class Quantization:
         """Whether both describe the same real numbers with the same codes."""
         return (
             self.bits == other.bits
-            and self.axis == other.axis
+            and (self.axis, self.block) == (other.axis, other.block)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )
 
 
+def _times(block: int, axis: int | None, rank: int) -> list[int]:
+    return [block if position == axis else 1 for position in range(rank)]
+
+
 def per_tensor(scale: float | np.floating, zero_point: int, bits: int = 8, *, narrow: bool = False) -> Quantization:
     """A per-tensor grid from plain numbers."""
     return Quantization(np.array(scale, np.float32), np.array(zero_point, np.int64), bits, None, narrow)
+
+
+def half_precision(scale: FloatArray) -> npt.NDArray[np.float32]:
+    """Scales of blocks as LiteRT stores them: rounded to float16, no smaller than ``SMALLEST_IN_BLOCKS``."""
+    return np.clip(scale, SMALLEST_IN_BLOCKS, 65504.0).astype(np.float16).astype(np.float32)
 
 
 def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = False) -> Quantization:
@@ -147,8 +165,12 @@ class QuantizedConstant:
     def __post_init__(self) -> None:
         if not np.issubdtype(self.codes.dtype, np.integer):
             raise PlanError(f"codes are integers, not {self.codes.dtype}")
-        axis = self.quantization.axis
-        if axis is not None and self.quantization.scale.shape != (self.codes.shape[axis],):
+        axis, block = self.quantization.axis, self.quantization.block
+        if block and tuple(np.multiply(self.quantization.scale.shape, _times(block, axis, self.codes.ndim))) != (
+            self.codes.shape
+        ):
+            raise PlanError(f"scales {self.quantization.scale.shape} in blocks of {block} for codes {self.codes.shape}")
+        if not block and axis is not None and self.quantization.scale.shape != (self.codes.shape[axis],):
             raise PlanError(f"{self.quantization.scale.shape[0]} scales for {self.codes.shape[axis]} channels")
         if self.codes.size and (self.codes.min() < self.quantization.qmin or self.codes.max() > self.quantization.qmax):
             raise PlanError(f"a code is outside [{self.quantization.qmin}, {self.quantization.qmax}]")

@@ -13,12 +13,13 @@ import numpy as np
 
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
+from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.bits import FLOAT, Bits
 from edgeq.plan.branches import Prescribed, computed_on, readers_of
 from edgeq.plan.heads import post_processing
 from edgeq.plan.islands import without_islands
 from edgeq.plan.masks import computed_masks
-from edgeq.plan.ops import ELEMENTWISE, FIXED, INTEGER, ONLY_8_BITS, SAME_GRID, WEIGHTED
+from edgeq.plan.ops import ELEMENTWISE, FIXED, IN_BLOCKS, INTEGER, ONLY_8_BITS, SAME_GRID, WEIGHTED
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization
 from edgeq.plan.spectra import spectra
@@ -59,6 +60,7 @@ def decide(graph: Graph, request: Request, apart: Mapping[str, str] = MappingPro
     """
     units = group(graph)
     bits = _bits_by_unit(units, request)
+    bits = {unit.name: _blocked(graph, unit, bits[unit.name]) for unit in units}
     # Whoever asks for integers by name gets them.
     asked = {unit.name for unit in units for pattern, _ in request.overrides if matches(unit, pattern)}
     known = {**post_processing(graph, units), **computed_masks(graph, units), **spectra(graph, units), **apart}
@@ -85,6 +87,16 @@ def matches(unit: Unit, pattern: str) -> bool:
     """Whether a glob names a unit, by its module path (or one inside), node names or output values."""
     candidates = [unit.name, *unit.nodes, *unit.outputs, unit.module]
     return any(fnmatchcase(candidate, pattern) for candidate in candidates if candidate)
+
+
+def _blocked(graph: Graph, unit: Unit, bits: Bits) -> Bits:
+    """The format without its blocks where a unit's weight cannot be cut in them: it has a scale per channel then."""
+    weight = graph.constant(unit.weight) if unit.weight is not None and unit.op in IN_BLOCKS else None
+    if bits.block is None or (
+        weight is not None and weight.shape[1 - output_axis(graph.node(unit.name))] % bits.block == 0
+    ):
+        return bits
+    return replace(bits, block=None)
 
 
 def _bits_by_unit(units: tuple[Unit, ...], request: Request) -> dict[str, Bits]:

@@ -69,12 +69,24 @@ def _put(grid: Quantization, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[st
     arrays[scale] = np.asarray(grid.scale)
     zero_point = f"a{len(arrays)}"
     arrays[zero_point] = np.asarray(grid.zero_point)
-    return {"scale": scale, "zero_point": zero_point, "bits": grid.bits, "axis": grid.axis, "narrow": grid.narrow}
+    return {
+        "scale": scale,
+        "zero_point": zero_point,
+        "bits": grid.bits,
+        "axis": grid.axis,
+        "narrow": grid.narrow,
+        "block": grid.block,
+    }
 
 
 def _get(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Quantization:
     return Quantization(
-        arrays[entry["scale"]], arrays[entry["zero_point"]], entry["bits"], entry["axis"], entry["narrow"]
+        arrays[entry["scale"]],
+        arrays[entry["zero_point"]],
+        entry["bits"],
+        entry["axis"],
+        entry["narrow"],
+        entry["block"],
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant, half_precision
 
 
 def round_ste(x: torch.Tensor) -> torch.Tensor:
@@ -81,21 +81,28 @@ class _Grid(nn.Module):
 
     def __init__(self, grid: Quantization, rank: int) -> None:
         super().__init__()
-        scale, zero_point = grid.broadcast(rank)
+        scale, zero_point = (grid.scale, grid.zero_point) if grid.block else grid.broadcast(rank)
         self.scale = nn.Parameter(torch.as_tensor(np.array(scale)), requires_grad=False)
         self.register_buffer("zero_point", torch.as_tensor(np.array(zero_point)).to(torch.float32))
-        self.bits, self.axis, self.narrow = grid.bits, grid.axis, grid.narrow
+        self.bits, self.axis, self.narrow, self.block = grid.bits, grid.axis, grid.narrow, grid.block
         self.qmin, self.qmax = grid.qmin, grid.qmax
 
     def quantization(self) -> Quantization:
         """The grid as it stands now."""
+        if self.block:
+            cut, zeros = self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy().astype("int64")
+            return Quantization(half_precision(cut), zeros, self.bits, self.axis, self.narrow, self.block)
         shape = () if self.axis is None else (-1,)
         scale = self.scale.detach().cpu().numpy().reshape(shape)
         zero_point = self.zero_point.cpu().numpy().reshape(shape).astype("int64")
         return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return fake_quantize(x, self.scale, self.zero_point, self.qmin, self.qmax)
+        return fake_quantize(x, self.wide(self.scale), self.wide(self.zero_point), self.qmin, self.qmax)
+
+    def wide(self, part: torch.Tensor) -> torch.Tensor:
+        """Scales or zero points as they broadcast against the tensor."""
+        return part.repeat_interleave(self.block, self.axis) if self.block else part
 
 
 class ActivationQuantizer(_Grid):
@@ -117,8 +124,9 @@ class WeightQuantizer(_Grid):
         super().__init__(constant.quantization, real.ndim)
         codes = torch.from_numpy(constant.codes.astype("float32"))
         # Codes that a method chose against the nearest: the latent weight moves to the chosen grid point.
-        nearest = torch.clamp(torch.round(real / self.scale), self.qmin, self.qmax)
-        self.latent = nn.Parameter(torch.where(nearest == codes, real, codes * self.scale.detach()))
+        scale = self.wide(self.scale.detach())
+        nearest = torch.clamp(torch.round(real / scale), self.qmin, self.qmax)
+        self.latent = nn.Parameter(torch.where(nearest == codes, real, codes * scale))
         self.enabled = True
 
     def forward(self) -> torch.Tensor:  # type: ignore[override]  # it has its own input
@@ -128,7 +136,7 @@ class WeightQuantizer(_Grid):
     def codes(self) -> torch.Tensor:
         """The integer codes, float32."""
         with torch.no_grad():
-            return torch.clamp(torch.round(self.latent / self.scale), self.qmin, self.qmax)
+            return torch.clamp(torch.round(self.latent / self.wide(self.scale)), self.qmin, self.qmax)
 
 
 class BiasQuantizer(nn.Module):

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from edgeq.errors import ModelError
 from edgeq.exporters.audit import Audit, AuditRow
+from edgeq.exporters.onnx.rewrite import packed_weights, transposed, turned_weights
 from edgeq.graph.graph import Graph
 from edgeq.graph.macs import macs
 from edgeq.plan.plan import Plan, Unit
@@ -55,10 +56,11 @@ def audit(
     """
     model = onnx.load_model_from_string(data)
     initializers = _Constants({tensor.name: tensor for tensor in model.graph.initializer}, str(beside or ""))
-    problems = [*_compare_constants(plan, initializers), *_compare_activations(plan, graph, model, initializers)]
+    problems = [*_compare_constants(graph, plan, initializers), *_compare_activations(plan, graph, model, initializers)]
     optimized = optimized_graph(data, beside)
     counts = macs(graph, shapes)
-    rows = tuple(_row(unit, plan, optimized, counts) for unit in plan.units)
+    packed = packed_weights(plan)
+    rows = tuple(_row(unit, plan, optimized, counts, packed) for unit in plan.units)
     problems += [
         f"{row.unit}: {row.reason}"
         for row, unit in zip(rows, plan.units, strict=True)
@@ -114,10 +116,12 @@ class _Constants:
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = numpy_helper.to_array(self.tensors[name], self.folder)
-        return array
+        return array.astype(np.int8) if array.dtype.name == "int4" else array
 
 
-def _row(unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str, int]) -> AuditRow:
+def _row(
+    unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str, int], packed: frozenset[str]
+) -> AuditRow:
     node = _find(unit, optimized)
     count = sum(counts.get(name, 0) for name in unit.nodes)
     op = node.op_type if node is not None else "(folded)"
@@ -127,7 +131,8 @@ def _row(unit: Unit, plan: Plan, optimized: onnx.ModelProto, counts: Mapping[str
     reason = "" if unit.integer and on_codes else unit.reason
     if unit.integer and not on_codes:
         reason = f"ONNX Runtime has no integer {unit.op}" if expected else f"ONNX Runtime runs it as {op}"
-    dtype = "float32" if not unit.integer else "int8" if weight is not None else "uint8"
+    own = "int4" if unit.weight in packed else "int8"
+    dtype = own if weight is not None else "uint8" if unit.integer else "float32"
     axis = None if weight is None else weight.quantization.axis
     return AuditRow(unit.name, op, unit.integer and on_codes, reason, dtype, axis, count, expected)
 
@@ -154,8 +159,9 @@ def _find(unit: Unit, optimized: onnx.ModelProto) -> onnx.NodeProto | None:
     return next(iter(integer or plain or [node for node in nodes if weights & set(node.input)] or own), None)
 
 
-def _compare_constants(plan: Plan, initializers: _Constants) -> list[str]:
+def _compare_constants(graph: Graph, plan: Plan, initializers: _Constants) -> list[str]:
     problems = []
+    turned = turned_weights(graph, plan)
     # A MatMul without a bias needs none in the file, unless a method gave it one.
     unbiased = {
         f"{unit.name}_bias"
@@ -169,6 +175,7 @@ def _compare_constants(plan: Plan, initializers: _Constants) -> list[str]:
         *plan.weights.items(),
         *((f"{name}_bias", bias) for name, bias in plan.biases.items()),
     ]:
+        constant = transposed(constant) if prefix in turned else constant
         codes = f"{prefix}_codes"
         if codes not in initializers and prefix in unbiased:
             continue
@@ -198,7 +205,7 @@ def _compare_activations(plan: Plan, graph: Graph, model: onnx.ModelProto, initi
 def _compare_grid(prefix: str, grid: Quantization, initializers: _Constants) -> list[str]:
     scale = initializers[f"{prefix}_scale"]
     zero_point = initializers[f"{prefix}_zero_point"]
-    shift = 2 ** (8 * zero_point.dtype.itemsize - 1) if zero_point.dtype.kind == "u" else 0
+    shift = 2 ** (8 * zero_point.dtype.itemsize - 1) if zero_point.dtype.name in ("uint8", "uint16") else 0
     if not np.array_equal(scale, grid.scale):
         return [f"{prefix}: the file's scale differs from the plan's"]
     if not np.array_equal(zero_point.astype(np.int64) - shift, grid.zero_point):

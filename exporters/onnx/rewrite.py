@@ -7,6 +7,7 @@ convolution.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,18 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgeq.errors import PlanError
+from edgeq.exporters.onnx.opset import raise_opset
 from edgeq.graph.graph import Graph, name
+from edgeq.graph.passes.fold_batchnorm import output_axis
+from edgeq.plan.ops import IN_BLOCKS
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 Signedness = Literal["uint8", "int8"]
-_INTEGER_16_BIT_OPSET = 21
+#: From here on codes of 4 and 16 bits and scales of blocks exist.
+_WIDER_OPSET = 21
+#: Weight-only codes of so many bits and fewer lie two a byte.
+_PACKED = 4
 
 
 class Rewriter:
@@ -28,8 +35,10 @@ class Rewriter:
     def __init__(self, graph: Graph, plan: Plan, activations: Signedness) -> None:
         self.graph, self.plan, self.unsigned = graph, plan, activations == "uint8"
         self.makers = {value: unit for unit in plan.units for value in unit.outputs}
-        if any(grid.bits == 16 for grid in plan.activations.values()):
-            graph.model.opset_imports[""] = max(graph.opset, _INTEGER_16_BIT_OPSET)
+        self.packed = packed_weights(plan)
+        self.turned = turned_weights(graph, plan)
+        if self.packed or any(grid.bits == 16 for grid in plan.activations.values()):
+            raise_opset(graph.model, _WIDER_OPSET)
 
     def write(self) -> None:
         """Rewrite all units and values."""
@@ -65,16 +74,43 @@ class Rewriter:
         """Weight and bias as codes; the nodes that the unit has then."""
         assert unit.weight is not None
         anchor = nodes[0]
-        weight = self._dequantized(unit.weight, self.plan.weights[unit.weight], signed=True)
+        constant = self.plan.weights[unit.weight]
+        if unit.weight in self.turned:
+            constant = transposed(constant)
+        weight = self._dequantized(unit.weight, constant, signed=True)
         anchor.replace_input_with(1, weight)
         if not unit.integer:
-            return nodes
+            return self._write_product(unit, nodes) if unit.op in IN_BLOCKS else nodes
         bias = self._dequantized(f"{unit.name}_bias", self.plan.biases[unit.name], signed=True)
         if unit.op == "MatMul":
             return self._write_matmul_bias(unit, nodes, bias)
         anchor.resize_inputs(3)
         anchor.replace_input_with(2, bias)
         return nodes
+
+    def _write_product(self, unit: Unit, nodes: list[ir.Node]) -> list[ir.Node]:
+        """A weight-only matrix product so that ONNX Runtime multiplies with its codes (MatMulNBits).
+
+        It does for MatMul, and for Gemm without transB, but (1.31) not where a ReLU or Clip stands right behind: there
+        the bias is subtracted negated, which nothing takes in.
+        """
+        anchor = nodes[0]
+        if unit.clamp is None:
+            if unit.weight in self.turned:
+                anchor.attributes["transB"] = ir.AttrInt64("transB", 0)
+            return nodes
+        bias = self.graph.constant(unit.bias) if unit.bias is not None else None
+        assert unit.weight is not None
+        zeros = np.zeros(self.plan.weights[unit.weight].codes.shape[output_axis(anchor)], np.float32)
+        minus = self._initializer(f"{unit.name}_minus_bias", zeros - (0 if bias is None else bias.reshape(-1)))
+        before = nodes[: 2 if unit.op == "MatMul" and unit.bias is not None else 1]
+        product = ir.node("MatMul", [anchor.inputs[0], anchor.inputs[1]], name=anchor.name)
+        product.outputs[0].name = f"{unit.name}_product"
+        less = ir.node("Sub", [product.outputs[0], minus], name=f"{unit.name}_bias")
+        ir.convenience.replace_nodes_and_values(
+            self.graph.model.graph, before[-1], before, [product, less], before[-1].outputs, less.outputs
+        )
+        return [product, less, *nodes[len(before) :]]
 
     def _write_matmul_bias(self, unit: Unit, nodes: list[ir.Node], bias: ir.Value) -> list[ir.Node]:
         anchor = nodes[0]
@@ -230,10 +266,15 @@ class Rewriter:
 
     def _dequantized(self, prefix: str, constant: QuantizedConstant, *, signed: bool) -> ir.Value:
         grid = constant.quantization
-        codes = self._initializer(f"{prefix}_codes", self._codes(constant.codes, grid, signed=signed))
+        numbers = [
+            np.asarray(part).astype(ir.DataType.INT4.numpy()) if prefix in self.packed else self._codes(part, grid, signed=signed)
+            for part in (constant.codes, np.asarray(grid.zero_point))
+        ]
+        codes = self._initializer(f"{prefix}_codes", numbers[0])
         scale = self._initializer(f"{prefix}_scale", np.asarray(grid.scale))
-        zeros = self._initializer(f"{prefix}_zero_point", self._codes(np.asarray(grid.zero_point), grid, signed=signed))
+        zeros = self._initializer(f"{prefix}_zero_point", numbers[1])
         axis = {} if grid.axis is None else {"axis": grid.axis}
+        axis |= {"block_size": grid.block} if grid.block else {}
         existing = next((use.node for use in codes.uses() if use.node.op_type == "DequantizeLinear"), None)
         if existing is not None:
             return existing.outputs[0]
@@ -264,4 +305,32 @@ class Rewriter:
         return value
 
 
-__all__ = ["Rewriter", "Signedness"]
+def packed_weights(plan: Plan) -> frozenset[str]:
+    """Weights of layers in float whose codes lie two a byte.
+
+    An integer layer reads bytes: with packed codes ONNX Runtime would compute it in float.
+    """
+    integer = {unit.weight for unit in plan.units if unit.integer}
+    small = (value for value, constant in plan.weights.items() if constant.quantization.bits <= _PACKED)
+    return frozenset(value for value in small if value not in integer)
+
+
+def turned_weights(graph: Graph, plan: Plan) -> frozenset[str]:
+    """Weights of Gemm that are written as MatMul reads them."""
+    plain = {
+        unit.weight
+        for unit in plan.units
+        if unit.integer or unit.op != "Gemm" or not graph.node(unit.name).attributes.get_int("transB", 0)
+    }
+    return frozenset(value for value in plan.weights if value not in plain)
+
+
+def transposed(constant: QuantizedConstant) -> QuantizedConstant:
+    """A matrix on its grid, turned."""
+    grid = constant.quantization
+    axis = None if grid.axis is None else 1 - grid.axis
+    turned = replace(grid, scale=grid.scale.T, zero_point=grid.zero_point.T, axis=axis)
+    return QuantizedConstant(np.ascontiguousarray(constant.codes.T), turned)
+
+
+__all__ = ["Rewriter", "Signedness", "packed_weights", "transposed", "turned_weights"]

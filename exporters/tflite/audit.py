@@ -85,7 +85,7 @@ def _row(file: File, unit: Unit, operators: list[Operator]) -> AuditRow:
     tensor = file.tensors[main.outputs[0]]
     axis = None
     if main.code in _WEIGHTED:
-        tensor = file.tensors[main.inputs[_WEIGHTED[main.code][0]]]
+        tensor = _stored_weight(file, main)
         axis = tensor.axis
     return AuditRow(unit.name, main.code, integer, "" if integer else unit.reason, tensor.dtype, axis, macs)
 
@@ -95,6 +95,8 @@ def _problems(file: File, graph: Graph, plan: Plan | None, unit: Unit, operators
         wrong = [o.code for o in operators if file.computes_on_codes(o)]
         if wrong:
             yield f"unit {unit.name!r} is float in the plan, but {wrong[0]} computes on codes"
+        if plan is not None and unit.weight in plan.weights:
+            yield from _weight_only_problems(file, graph, plan, unit, operators)
         return
     for operator in operators:
         if not file.computes_on_codes(operator):
@@ -140,6 +142,42 @@ def _weight_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operator:
     if not _same_codes(graph, unit, operator.code, weight.array, asked.codes):
         yield f"{what} does not hold the codes of the plan"
     yield from _bias_problems(file.tensors[operator.inputs[bias_position]], plan.biases[unit.name], unit)
+
+
+def _weight_only_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operators: list[Operator]) -> Iterator[str]:
+    """What differs of codes that an op in float reads, itself or through a DEQUANTIZE."""
+    assert unit.weight is not None
+    asked, what = plan.weights[unit.weight], f"weight {unit.weight!r}"
+    found = next((operator for operator in operators if operator.code in _WEIGHTED), None)
+    if found is None:
+        yield f"unit {unit.name!r} should be an operator with a weight"
+        return
+    weight = _stored_weight(file, found)
+    if weight.dtype not in ("int8", "int4"):
+        yield f"{what} is {weight.dtype} instead of codes"
+        return
+    groups = int(attributes(graph.node(unit.name)).get("group", 1)) if found.code == "TRANSPOSE_CONV" else 1
+    grid = ungrouped_grid(asked.quantization, groups)
+    assert grid is not None
+    scale, wanted = weight.scale, np.atleast_1d(grid.scale)
+    if weight.block:
+        scale, wanted = file.tensors[weight.block_scales].array.astype(np.float32), _as_stored(grid)
+    if weight.block != grid.block or not np.array_equal(scale, wanted):
+        yield f"{what} does not have the scales of the plan"
+    if not _same_codes(graph, unit, found.code, weight.array, asked.codes):
+        yield f"{what} does not hold the codes of the plan"
+
+
+def _stored_weight(file: File, operator: Operator) -> Tensor:
+    """The weight that an operator reads, itself or through a DEQUANTIZE."""
+    index = operator.inputs[_WEIGHTED[operator.code][0]]
+    maker = next((o for o in file.operators if index in o.outputs and o.code == "DEQUANTIZE"), None)
+    return file.tensors[index if maker is None else maker.inputs[0]]
+
+
+def _as_stored(grid: Quantization) -> npt.NDArray[np.float32]:
+    """Scales of blocks as (outputs, blocks of inputs)."""
+    return grid.scale if grid.axis == 1 else grid.scale.T
 
 
 def _bias_problems(bias: Tensor, asked: QuantizedConstant, unit: Unit) -> Iterator[str]:

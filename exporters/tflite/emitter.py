@@ -19,6 +19,7 @@ from edgeq.exporters.tflite.schema import options
 from edgeq.exporters.tflite.values import Values
 from edgeq.exporters.tflite.writer import Writer
 from edgeq.graph.graph import Graph, attributes
+from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
 
@@ -38,9 +39,17 @@ class Stored:
 class Emitter:
     """Reads and makes tensors for the ops of one model."""
 
-    def __init__(self, graph: Graph, plan: Plan | None, values: Values, *, packed_int4: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan | None,
+        values: Values,
+        *,
+        packed_int4: bool = False,
+        hybrid: frozenset[Bits] = frozenset(),
+    ) -> None:
         self.graph, self.plan, self.values = graph, plan, values
-        self.packed_int4 = packed_int4
+        self.packed_int4, self.hybrid = packed_int4, hybrid
         self.writer = Writer()
         self.notes: list[str] = []
         self._stored: dict[str, list[Stored]] = {}

@@ -21,6 +21,7 @@ from edgeq.exporters.tflite.values import examine
 from edgeq.exporters.tflite.writer import check_size
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.layout import channels_last, has_channels
+from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.units import group
 
@@ -53,7 +54,13 @@ def export(graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout =
 
 
 def build(
-    graph: Graph, plan: Plan | None, *, io: Io = "int8", layout: Layout = "NHWC", packed_int4: bool = False
+    graph: Graph,
+    plan: Plan | None,
+    *,
+    io: Io = "int8",
+    layout: Layout = "NHWC",
+    packed_int4: bool = False,
+    hybrid: frozenset[Bits] = frozenset(),
 ) -> Export:
     """Write a graph.
 
@@ -66,6 +73,8 @@ def build(
             transpose.
         packed_int4: store 4-bit weights of FULLY_CONNECTED two a byte, which tflite-runtime 2.14 and TFLite Micro do
             not read; else they lie in int8, and run at its speed. Packed convolutions would not be delegated.
+        hybrid: the weight-only formats whose codes the runtime's FULLY_CONNECTED multiplies with real activations,
+            which it quantizes on the way. Codes of other formats are dequantized in the file, which every runtime can.
 
     Raises:
         UnsupportedOpError: a unit has no TFLite form; the message names it.
@@ -73,7 +82,7 @@ def build(
         TooLargeError: the file would pass 2 GiB.
     """
     check_size(_constant_bytes(graph, plan))
-    e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4)
+    e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4, hybrid=hybrid)
     # What follows from shapes alone is a constant of the file.
     units = tuple(
         unit

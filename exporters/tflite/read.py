@@ -14,6 +14,8 @@ from edgeq.exporters.tflite.flat import Flat
 from edgeq.exporters.tflite.schema import OPERATOR_NAMES, TYPE_NAMES
 
 _LARGEST_RANK = 64
+#: The kind of quantization details that has scales for blocks.
+_BLOCKWISE = 2
 _STORED_AS: dict[str, str] = {
     "float32": "<f4", "float16": "<f2", "float64": "<f8", "int8": "<i1", "int16": "<i2", "int32": "<i4",
     "int64": "<i8", "uint8": "<u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "<u1",
@@ -33,6 +35,8 @@ class Tensor:
         zero_point: int64, same length.
         axis: the stored axis that several scales count, or None.
         data: the constant's bytes, or None if it is computed.
+        block: how many codes of a row share a scale; 0 if it has no blocks.
+        block_scales: the tensor that holds the scales of its blocks.
     """
 
     name: str
@@ -42,11 +46,13 @@ class Tensor:
     zero_point: npt.NDArray[np.int64]
     axis: int | None
     data: bytes | None
+    block: int = 0
+    block_scales: int = -1
 
     @property
     def integer(self) -> bool:
         """Whether it holds quantized codes."""
-        return self.scale.size > 0 and self.dtype.startswith(("int", "uint"))
+        return (self.scale.size > 0 or self.block > 0) and self.dtype.startswith(("int", "uint"))
 
     @property
     def array(self) -> npt.NDArray[Any]:
@@ -200,7 +206,15 @@ def _tensor(flat: Flat, table: int, buffers: list[bytes | None]) -> Tensor:
         raise ModelError(f"tensor {name!r} names buffer {number}, of {len(buffers)}")
     scale, zero_point, axis = _grid(flat, table, name)
     data = buffers[number] if buffers and number else None
-    return Tensor(name, () if shape is None else tuple(shape.tolist()), TYPE_NAMES[kind], scale, zero_point, axis, data)
+    shown = () if shape is None else tuple(shape.tolist())
+    return Tensor(name, shown, TYPE_NAMES[kind], scale, zero_point, axis, data, *_blocks(flat, table))
+
+
+def _blocks(flat: Flat, table: int) -> tuple[int, int]:
+    """(codes in a block, tensor of the blocks' scales), or (0, -1)."""
+    grid = flat.table(table, 4)
+    details = flat.table(grid, 5) if grid is not None and flat.number(grid, 4, "B", 0) == _BLOCKWISE else None
+    return (0, -1) if details is None else (flat.number(details, 2, "i", 0), flat.number(details, 0, "i", -1))
 
 
 def _grid(flat: Flat, table: int, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int | None]:

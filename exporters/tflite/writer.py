@@ -91,6 +91,17 @@ class Writer:
             self._constants[key] = index
         return self._constants[key]
 
+    def blocks(self, name: str, codes: npt.NDArray[Any], scales: npt.NDArray[Any], block: int) -> int:
+        """Add 4-bit codes (outputs, inputs) with float16 scales (outputs, inputs / block) of their own tensor."""
+        beside = self.constant(f"{name}::scales", scales.astype(np.float16))
+        index = self.tensor(name, codes.shape, "int4")
+        grid, details = S.QuantizationParametersT(), S.BlockwiseQuantizationT()
+        details.scales, details.zeroPoints, details.blockSize = beside, -1, block
+        grid.detailsType, grid.details = S.QuantizationDetails.BlockwiseQuantization, details
+        self._tensors[index].quantization = grid
+        self._tensors[index].buffer = self._buffer(pack_int4(codes).tobytes())
+        return index
+
     def operator(self, code: str, inputs: Sequence[int], outputs: Sequence[int], option: Any = None) -> None:
         """Append an operator; its version follows from the type of its data."""
         dtype = self._dtypes[inputs[2 if code == "TRANSPOSE_CONV" else 0]]

@@ -23,6 +23,13 @@ def test_weight_only_with_float_activations_spelt_out() -> None:
     assert Bits.parse("w4af") == Bits(4, None)
 
 
+@pytest.mark.parametrize("block", [32, 64, 128])
+@pytest.mark.parametrize("weights", [2, 3, 4])
+def test_blocks(weights: int, block: int) -> None:
+    assert Bits.parse(f"w{weights}b{block}") == Bits(weights, None, block)
+    assert str(Bits(weights, None, block)) == f"w{weights}b{block}"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -36,6 +43,10 @@ def test_weight_only_with_float_activations_spelt_out() -> None:
         ("w8a1", "2 to 8 or 16 bits, not 1"),
         ("w8a32", "2 to 8 or 16 bits, not 32"),
         ("wfa8", "float weights"),
+        ("w4b16", "blocks of 32, 64 or 128"),
+        ("w8b32", "weight-only formats of 2 to 4 bits"),
+        ("w4a8b32", "weight-only formats of 2 to 4 bits"),
+        ("wfb32", "weight-only formats of 2 to 4 bits"),
     ],
 )
 def test_what_is_refused_and_why(text: str, said: str) -> None:

@@ -24,15 +24,17 @@ def dense(e: Emitter, unit: Unit) -> None:
     form = e.any(value, grid)
     order = form.order
     columns = column_order(order, shape[-1])
+    if columns is not None and weights.grid is not None and weights.grid.block and (np.diff(columns) != 1).any():
+        columns = None  # neighbours in a block stay neighbours
     if columns is None:
         order = orders.natural(int(np.prod(shape)))
     else:
         matrix = matrix[:, columns]
     source = e.read(value, grid, shape, order, f"{unit.op} {unit.name!r} reads its rows in order")
-    four = weights.grid is not None and weights.grid.bits == 4 and unit.integer and e.packed_int4
-    inputs = [source, weights.write(e, matrix, 0, packed_int4=four), weights.write_bias(e)]
+    inputs = [source, weights.write_matrix(e, matrix), weights.write_bias(e)]
     option = options("FullyConnected", keepNumDims=len(out_shape) > 2)
-    fused.emit(e, unit, "FULLY_CONNECTED", inputs, out_shape, orders.natural(int(np.prod(out_shape))), option)
+    natural = orders.natural(int(np.prod(out_shape)))
+    fused.emit(e, unit, "FULLY_CONNECTED", inputs, out_shape, natural, option, weights.hybrid_version(e))
 
 
 def column_order(order: Order, length: int) -> Array | None:

@@ -18,19 +18,33 @@ _INFINITE = (-np.inf, np.inf)
 
 
 def emit(
-    e: Emitter, unit: Unit, code: str, inputs: Sequence[int], shape: Sequence[int], order: Order, option: Any
+    e: Emitter,
+    unit: Unit,
+    code: str,
+    inputs: Sequence[int],
+    shape: Sequence[int],
+    order: Order,
+    option: Any,
+    version: int | None = None,
 ) -> None:
-    """Write the op that makes the unit's output, its clamp fused or behind it."""
+    """Write the op that makes the unit's output, its clamp fused or behind it; None: the version its data asks for."""
     value = unit.outputs[0]
     grid = e.grid_for(unit, value)
     fused, low, high = split_clamp(unit.clamp, grid)
     option.fusedActivationFunction = fused
     if (low, high) == _INFINITE:
-        e.writer.operator(code, inputs, [e.make(value, grid, shape, order)], option)
+        _write(e, code, inputs, e.make(value, grid, shape, order), option, version)
         return
     unclamped = e.make(value, grid, shape, order, "unclamped")
-    e.writer.operator(code, inputs, [unclamped], option)
+    _write(e, code, inputs, unclamped, option, version)
     clamp(e, value, unclamped, e.make(value, grid, shape, order), grid, low, high)
+
+
+def _write(e: Emitter, code: str, inputs: Sequence[int], output: int, option: Any, version: int | None) -> None:
+    if version is None:
+        e.writer.operator(code, inputs, [output], option)
+    else:
+        e.writer.operator_version(code, version, inputs, [output], option)
 
 
 def split_clamp(bounds: tuple[float, float] | None, grid: Quantization | None) -> tuple[int, float, float]:

@@ -4,10 +4,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeq.errors import PlanError
 from edgeq.exporters.tflite.emitter import Array, Emitter
 from edgeq.exporters.tflite.schema import options
+from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
+
+#: Versions of FULLY_CONNECTED that multiply real activations with codes: a scale per channel, or for each block.
+_HYBRID, _HYBRID_BLOCKS = 12, 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,41 @@ class Weights:
         real = e.writer.tensor(f"{self.unit.weight}::dequantized", turned.shape, "float32")
         e.writer.operator("DEQUANTIZE", [index], [real], options("Dequantize"))
         return real
+
+    def hybrid_version(self, e: Emitter) -> int | None:
+        """The version of FULLY_CONNECTED that takes these codes beside real activations; None if there is none."""
+        if self.grid is None or self.unit.integer or self._stored_bits(e) is None:
+            return None
+        return _HYBRID_BLOCKS if self.grid.block else _HYBRID
+
+    def write_matrix(self, e: Emitter, matrix: Array) -> int:
+        """Write the weight of FULLY_CONNECTED, (outputs, inputs).
+
+        Raises:
+            PlanError: its scales belong to blocks, and the runtime has no kernel for them.
+        """
+        assert self.unit.weight is not None
+        bits = None if self.grid is None or self.unit.integer else self._stored_bits(e)
+        if self.grid is None or bits is None:
+            if self.grid is not None and self.grid.block:
+                raise PlanError(
+                    f"weight {self.unit.weight!r} has scales for blocks of {self.grid.block}, which the TFLite "
+                    "kernels of a device do not take; choose a format without blocks"
+                )
+            four = self.grid is not None and self.grid.bits == 4 and self.unit.integer and e.packed_int4
+            return self.write(e, matrix, 0, packed_int4=four)
+        if not self.grid.block:
+            axis = None if self.grid.axis is None else 0
+            return e.writer.constant(self.unit.weight, matrix, self.grid, axis, packed_int4=bits == 4)
+        scales = self.grid.scale if self.grid.axis == 1 else self.grid.scale.T
+        return e.writer.blocks(self.unit.weight, matrix, scales, self.grid.block)
+
+    def _stored_bits(self, e: Emitter) -> int | None:
+        """In how many bits a code lies that the kernel multiplies with real activations."""
+        assert self.grid is not None
+        block = self.grid.block or None
+        fitting = (bits for bits in (4, 8) if bits >= self.grid.bits and Bits(bits, None, block) in e.hybrid)
+        return next(fitting, None)
 
     def write_bias(self, e: Emitter) -> int:
         """Write the bias, (channels,)."""
