@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
-from edgeq.basin.cost import GRADIENT, WIDTH_EVALUATIONS, Cost, Options, price, reading_passes
+from edgeq.basin.cost import GRADIENT, WIDTH_EVALUATIONS, Cost, Options, layer_passes, price, reading_passes
 from edgeq.basin.dither import TRIALS, dither
 from edgeq.basin.divergence import Reference, Task, altitude, refer
 from edgeq.basin.evidence import evidence
@@ -139,7 +139,7 @@ def diagnose(
     options = options or Options()
     started = time.perf_counter()
     reference = refer(landscape, samples, options.task)
-    cost = price(landscape, reference, options, repairs=repair is not None, rounds=rounding is not None)
+    cost = price(landscape, reference, training, options, repairs=repair is not None, rounds=rounding is not None)
     if announce is not None:
         announce(cost)
     work = _Work(landscape, reference, options, cost, progress)
@@ -208,12 +208,12 @@ class _Work:
         self, landscape: Landscape, reference: Reference, options: Options, cost: Cost, progress: Progress | None
     ) -> None:
         self.landscape, self.reference, self.options = landscape, reference, options
-        self.cost, self.progress, self.done = cost, progress, 0.0
+        self.total, self.progress, self.done = float(cost.passes), progress, 0.0
         self.tau = options.thresholds.tau_of(reference.divergence.task)
 
     def _say(self, what: str, passes: float) -> None:
         if self.progress is not None:
-            self.progress(what, min(self.done, self.cost.passes), self.cost.passes)
+            self.progress(what, min(self.done, self.total), self.total)
         self.done += passes
 
     def read(self, landscape: Landscape, what: str = "path") -> Reading:
@@ -245,6 +245,7 @@ class _Work:
 
     def layers(self, landscape: Landscape) -> tuple[Blame, tuple[LayerReading, ...]]:
         few = self.reference.first(self.options.blame_samples)
+        self.total = self.done + layer_passes(landscape, len(self.reference), self.options)  # the rest is known now
         self._say("blame", len(few) * 2 * POINTS_PER_HALF * GRADIENT)
         shares = blame(landscape, few)
         fewer = self.reference.rebatched(self.options.width_samples).first(self.options.width_samples)

@@ -50,6 +50,7 @@ def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
         "cost": {
             "passes": diagnosis.cost.passes,
             "promised_seconds": diagnosis.cost.seconds,
+            "promised_healthy_seconds": diagnosis.cost.healthy_seconds,
             "seconds": diagnosis.seconds,
         },
     }

@@ -85,7 +85,8 @@ def diagnose_files(request: Request, say: Say) -> Found:
         say(f"rescaled across layers by its tool, and brought back: {', '.join(candidate.rescaled)}")
 
     def announce(cost: Cost) -> None:
-        say(f"{len(probe)} probe samples, at most {cost.passes} passes of a sample: about {cost.seconds:.0f} s")
+        least, most = (f"{max(1, seconds):.0f} s" for seconds in (cost.healthy_seconds, cost.seconds))
+        say(f"{len(probe)} probe samples: about {least} if the candidate is healthy, {most} at most")
 
     found, remedies = examine(
         candidate,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.basin.cost import Cost
+from edgeq.basin.cost import ROUNDING_SAMPLES, Cost
 from edgeq.basin.cost import Options as BasinOptions
 from edgeq.basin.diagnose import Diagnosis, Progress, Repair, Rounding, diagnose
 from edgeq.basin.divergence import refer
@@ -44,8 +44,8 @@ from edgeq.release.release import Picture
 from edgeq.run_folder import RunFolder
 
 _BATCH = 64
-#: The trial of better rounding, and the samples that it takes.
-_TRIAL, _TRIAL_SAMPLES = "gptq+variance", 128
+#: The trial of better rounding.
+_TRIAL = "gptq+variance"
 _PICTURE_SAMPLES = 32
 #: Multiply-accumulates of a model whose valley is drawn in a report without being asked for.
 _LARGEST_VALLEY = 100_000_000
@@ -140,7 +140,7 @@ def _trial(
     def rounding() -> tuple[Landscape, ...]:
         trial = method(_TRIAL)
         assert trial.rounding is not None
-        few = taken(training, _TRIAL_SAMPLES)
+        few = taken(training, ROUNDING_SAMPLES)
         better = sequential(
             graph, skeleton, activations(), few, trial.rounding, method=_TRIAL, match_variance=trial.match_variance
         )
@@ -252,8 +252,7 @@ def diagnose_plan(
         few = model.batches(probe.take(_PICTURE_SAMPLES, options.seed), _PICTURE_SAMPLES)
         shown = size <= _LARGEST_VALLEY and (found.probe is not None or found.rounded is not None)
         content["pictures"] = _pictures(found, slice_of(found, few) if shown else None)
-        content["cost"].pop("seconds", None)
-        content["cost"].pop("promised_seconds", None)
+        content["cost"] = {"passes": content["cost"]["passes"]}
         return json.dumps(content, sort_keys=True).encode()
 
     key: dict[str, Any] = {
