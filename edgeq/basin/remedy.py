@@ -54,13 +54,16 @@ def _wider(
     activations_share: float,
 ) -> str:
     """The command with more bits where they are missing: for the activations, or for the layers to blame."""
-    if bits.activations is not None and bits.activations < 8 and activations_share > 0.5:
-        return f"{command} --bits {replace(bits, activations=8)}"
+    if bits.activations is not None and bits.activations < 16 and activations_share > 0.5:
+        return f"{command} --bits {replace(bits, activations=8 if bits.activations < 8 else 16)}"
     few = []
     for name in blamed[:_NAMED]:
+        if bits.weights is None or bits.weights >= 8:
+            few.append(f"--float {shlex.quote(glob_of(name))}")
+            continue
         # A layer that is to blame gets more bits, though alone it would have enough.
-        more = max(safe_bits.get(name) or 8, min((bits.weights or 8) + 1, 8))
-        few.append(f"--bits-for {shlex.quote(f'{glob_of(name)}={replace(bits, weights=more)}')}")
+        more = replace(bits, weights=max(safe_bits.get(name) or 8, bits.weights + 1))
+        few.append(f"--bits-for {shlex.quote(f'{glob_of(name)}={more}')}")
     return " ".join([asked, *few])
 
 

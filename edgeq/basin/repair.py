@@ -72,17 +72,15 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
 
 
 def _affordable(module: fx.GraphModule, inputs: Inputs) -> int:
-    """How many samples keep the largest activation under the limit, measured on one."""
-    count = samples(inputs)
-    one = tuple(tensor[:1] if tensor.ndim and len(tensor) == count else tensor for tensor in inputs)
+    """How many samples keep the largest activation under the limit, measured on a batch as it is.
+
+    No part of it would do: a model may take a fixed number of samples, or whole inputs whose first axis is none of
+    samples.
+    """
     watch = _Largest(module)
     with torch.no_grad():
-        try:
-            watch.run(*one)
-        except RuntimeError:  # a fixed batch size, or whole inputs: they are taken as they are
-            watch.run(*inputs)
-            watch.bytes //= count
-    return max(_FEWEST, _MEMORY // max(watch.bytes, 1))
+        watch.run(*inputs)
+    return max(_FEWEST, _MEMORY * samples(inputs) // max(watch.bytes, 1))
 
 
 class _Largest(fx.Interpreter):

@@ -101,14 +101,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def _recurrent(folder: Path) -> tuple[str, str]:
-    """A cell with its state in and out: y, h' = tanh(x W + h U) V, tanh(x W + h U); two layers' states in one array."""
+    """A cell with its state in and out: y, h' = tanh(x W + h U + h[1]) V, tanh(...); two layers' states in one array.
+
+    One layer's state is read for itself, so that the first axis of the state cannot be taken for samples.
+    """
     generator = np.random.default_rng(0)
     sizes = {"W": (4, 8), "U": (8, 8), "V": (8, 3)}
     weights = {name: generator.normal(0, 0.4, size) for name, size in sizes.items()}
     nodes = [
         helper.make_node("MatMul", ["x", "W"], ["xw"], "from_input"),
         helper.make_node("MatMul", ["h", "U"], ["hu"], "from_state"),
-        helper.make_node("Add", ["xw", "hu"], ["sum"]),
+        helper.make_node("Gather", ["h", "second"], ["upper"], axis=0),
+        helper.make_node("Add", ["xw", "hu"], ["both"]),
+        helper.make_node("Add", ["both", "upper"], ["sum"]),
         helper.make_node("Tanh", ["sum"], ["state"]),
         helper.make_node("MatMul", ["state", "V"], ["y"], "readout"),
     ]
@@ -116,7 +121,8 @@ def _recurrent(folder: Path) -> tuple[str, str]:
     graph = helper.make_graph(
         nodes, "cell", [value("x", shape=[2, 4]), value("h", shape=[2, 8])],
         [value("y", shape=[2, 3]), value("state", shape=[2, 8])],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+        [numpy_helper.from_array(np.array(1), "second"),
+         *(numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items())],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "cell.onnx")
     x, h = generator.normal(size=(64, 2, 4)), np.tanh(generator.normal(size=(64, 2, 8)))

@@ -159,3 +159,8 @@ def test_more_bits_go_where_the_blame_lies() -> None:
     # Weights of more bits do not cure activations of too few.
     narrow = remedy(far, "edgeq convert m.onnx --data d", Bits.parse("w4a4"), ["conv1"], {}, activations_share=0.9)[0]
     assert narrow.endswith("--bits w4a8")
+    # What has 8 bits gets 16, or stays in float.
+    eight = Bits.parse("w8a8")
+    wide = remedy(far, "edgeq convert m.onnx --data d", eight, ["conv1"], {}, activations_share=0.9)[0]
+    assert wide.endswith("--bits w8a16")
+    assert remedy(far, "edgeq convert m.onnx --data d", eight, ["conv1"], {})[0].endswith("--float conv1")
