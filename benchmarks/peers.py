@@ -9,11 +9,11 @@
 Every row is a fresh process in that peer's own environment (``peers/environments.py`` makes them), on one core: it
 calibrates on the same unlabelled samples, and its file is judged by the same onnxruntime on the whole test set (its
 simulation where it has no file that runs: the table says so; without onnxruntime's optimizations where they break a
-file of 4-bit activations, likewise said). "fl8": first and last layer at 8 bits, weights, inputs
-and outputs; "w4": weights alone. CPU seconds are of the quantization alone; peak memory is the process's at its end, in
-parentheses before it (interpreter, libraries, model and samples). The p is McNemar's, exact, against ``edgeq auto`` on
-the same samples; of the paired t-test where a score is not right or wrong. A row that takes longer than ``--limit`` is
-given up and says so.
+file of 4-bit activations, likewise said). "fl8": first and last layer at 8 bits, weights, inputs and outputs; "w4":
+weights alone, "w4b32": with a scale for each 32 inputs. CPU seconds are of the quantization alone; peak memory is the
+process's at its end, in parentheses before it (interpreter, libraries, model and samples). The p is McNemar's, exact,
+against ``edgeq auto`` on the same samples; of the paired t-test where a score is not right or wrong. A row that takes
+longer than ``--limit`` is given up and says so.
 """
 
 import argparse
@@ -43,7 +43,7 @@ import edgeq
 from edgeq.plan.bits import Bits
 
 RESULTS = Path(__file__).parent / "results"
-BITS = ("w8a8", "w4a8", "w4a8 fl8", "w4a4 fl8", "w3a8 fl8", "w2a8 fl8", "w4", "w3", "w2")
+BITS = ("w8a8", "w4a8", "w4a8 fl8", "w4a4 fl8", "w3a8 fl8", "w2a8 fl8", "w4", "w3", "w2", "w4b32")
 _OWN = {"edgeq": edgeq.__version__, "onnxruntime": onnxruntime.__version__}
 #: So much better must a file be without onnxruntime's optimizations to be judged so.
 _NOISE = 0.02
@@ -61,6 +61,7 @@ class Peer:
         methods: of the script.
         weights: weight-only formats are its script's.
         activations: formats with integer activations are.
+        blocks: blocks of weights with a scale of their own too.
     """
 
     name: str
@@ -69,17 +70,18 @@ class Peer:
     methods: tuple[str, ...]
     weights: bool = False
     activations: bool = True
+    blocks: bool = False
 
 
 PEERS = (
-    Peer("edgeq", "edgeq_methods", None, ("auto", "nearest", "gptq+variance", "adaround"), weights=True),
+    Peer("edgeq", "edgeq_methods", None, ("auto", "nearest", "gptq+variance", "adaround"), True, True, True),
     Peer("onnxruntime", "onnxruntime_static", None, ("minmax", "percentile", "entropy")),
-    Peer("onnxruntime", "onnxruntime_weights", None, ("rtn", "rtn of 256", "hqq", "gptq"), True, False),
+    Peer("onnxruntime", "onnxruntime_weights", None, ("rtn", "hqq", "gptq"), True, False, True),
     Peer("nncf", "nncf_onnx", "nncf", ("performance", "mixed", "full bias correction")),
-    Peer("nncf", "nncf_weights", "nncf", ("nearest", "awq+scale"), True, False),
+    Peer("nncf", "nncf_weights", "nncf", ("nearest", "awq+scale"), True, False, True),
     Peer("aimet", "aimet_sim", "aimet", ("nearest", "cle", "adaround"), weights=True),
     Peer("torchao", "torchao_pt2e", "torchao", ("nearest",), weights=True),
-    Peer("torchao linear", "torchao_weights", "torchao", ("nearest", "hqq", "gptq"), weights=True),
+    Peer("torchao linear", "torchao_weights", "torchao", ("nearest", "hqq", "gptq"), True, True, True),
     Peer("brevitas", "brevitas_ptq", "brevitas", ("nearest", "gptq", "gptq+mse+bias"), weights=True),
     Peer("mct", "mct_ptq", "mct", ("nearest", "gptq"), weights=True),
 )
@@ -198,11 +200,14 @@ class _Test:
         return self.metric.each(outputs, self.labels, self.reference)
 
     def judged(self, outputs: Array) -> dict[str, Any]:
-        """The part of a row that says how good the outputs are."""
+        """The part of a row that says how good the outputs are, and of how many samples the float decision stands."""
         scores = self.scores(outputs)
         if not np.isfinite(scores).all():
             raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} samples have no finite score")
-        return {"score": float(scores.mean()), "each": self.metric.packed(scores)}
+        row = {"score": float(scores.mean()), "each": self.metric.packed(scores)}
+        if self.metric.share:
+            row["as float"] = float((outputs.argmax(1) == self.reference.argmax(1)).mean())
+        return row
 
 
 def _row(test: _Test, bits: str, peer: Peer, method: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -211,11 +216,13 @@ def _row(test: _Test, bits: str, peer: Peer, method: str, arguments: argparse.Na
     asked = Bits.parse(width)
     with tempfile.TemporaryDirectory() as folder:
         factory = test.subject.factory
+        if asked.block is not None and not peer.blocks:
+            return {"unsupported": "has one scale for each output channel, as it is driven here"}
         job = {
             "model": str(test.subject.model), "factory": factory and [str(part) for part in factory],
             "calibration": str(test.paths[0]), "evaluation": str(test.paths[1]), "whole": test.subject.whole,
-            "weights": asked.weights, "activations": asked.activations, "ends": bool(ends), "method": method,
-            "output": folder,
+            "weights": asked.weights, "activations": asked.activations, "block": asked.block,
+            "ends": bool(ends), "method": method, "output": folder,
         }  # fmt: skip
         try:
             found = _answer(peer, job, Path(folder), arguments)

@@ -38,6 +38,7 @@ class Job:
         whole: one sample is one whole input, without an axis of samples.
         weights: bits.
         activations: bits, or None: float.
+        block: so many inputs of an output share a scale of weights; None: all of them.
         ends: first and last layer at 8 bits.
         method: of the peer.
         output: folder that is there and empty.
@@ -50,6 +51,7 @@ class Job:
     whole: bool
     weights: int
     activations: int | None
+    block: int | None
     ends: bool
     method: str
     output: str

@@ -31,7 +31,7 @@ def choose(job: Job) -> Result:
     torch.set_num_threads(1)
     options = Options(
         model=job.model, data=job.calibration, output=Path(job.output) / "release",
-        bits=Bits(job.weights, job.activations), method=job.method, shapes=_shapes(job),
+        bits=Bits(job.weights, job.activations, job.block), method=job.method, shapes=_shapes(job),
     )  # fmt: skip
     model = open_model(options)
     if job.ends:

@@ -71,18 +71,16 @@ class Metric:
         return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<f4").astype(np.float64)
 
 
-def _decided_at_half(outputs: Array, labels: Array | None, reference: Array) -> Scores:
-    """1 where a probability is on its label's side of one half."""
-    assert labels is not None
-    right: Scores = ((outputs.reshape(-1) > 0.5) == (labels > 0)).astype(np.float64)
-    return right
+def _apart(outputs: Array, labels: Array | None, reference: Array) -> Scores:
+    """How far a probability is from the float model's: a threshold would reward whoever shifts all of them its way."""
+    return np.abs(outputs.reshape(-1).astype(np.float64) - reference.reshape(-1))
 
 
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("top-1 %", top1, share=True),
-        Metric("frames right %", _decided_at_half, share=True),
+        Metric("difference from float", _apart, less=True),
         Metric("nll a token", nll, less=True),
         Metric("cosine to float", cosine),
     )

@@ -1,4 +1,4 @@
-"""NNCF's compress_weights on ONNX: matrix products alone. Methods: nearest, awq+scale; "... of 32": blocks.
+"""NNCF's compress_weights on ONNX: matrix products alone. Methods: nearest, awq+scale.
 
 Settings in its favour: all layers at the asked width but embeddings, whose 4-bit Gather onnxruntime refuses; a scale
 for each output channel as ours have unless blocks are named; data for its activation-aware search.
@@ -25,19 +25,20 @@ def quantize(job: Job) -> Result:
     if all(node.op_type not in ("MatMul", "Gemm") for node in model.graph.node):
         raise UnsupportedError("compresses weights of matrix products alone; this model has none")
     samples = job.batches(1)
-    name, _, size = job.method.partition(" of ")
-    search = {"awq": True, "scale_estimation": True} if name == "awq+scale" else {}
+    search = {"awq": True, "scale_estimation": True} if job.method == "awq+scale" else {}
+    fallback = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     result = Result(file=str(Path(job.output) / "model.onnx"))
     with result.clock():
         compressed = nncf.compress_weights(
             model,
             mode=_MODES[job.weights],
-            group_size=int(size or -1),
+            group_size=job.block or -1,
             ratio=1.0,
             all_layers=True,
             ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
             dataset=nncf.Dataset(samples) if search else None,
             subset_size=len(samples),
+            advanced_parameters=fallback if job.block else None,
             **search,
         )
     onnx.save(compressed, result.file)

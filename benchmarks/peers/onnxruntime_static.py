@@ -50,7 +50,10 @@ def quantize(job: Job) -> Result:
     method, _, ops = job.method.partition(" of ")
     prepared = str(Path(job.output) / "prepared.onnx")
     with result.clock():
-        quant_pre_process(job.model, prepared)
+        try:
+            quant_pre_process(job.model, prepared)
+        except Exception:  # its symbolic shapes fail on some recurrent models; the rest of it is of use without them
+            quant_pre_process(job.model, prepared, skip_symbolic_shape=True)
         if method == "dynamic":
             quantize_dynamic(prepared, result.file, per_channel=True, weight_type=_WEIGHTS[job.weights])
             return result

@@ -1,7 +1,7 @@
 """onnxruntime's matmul_nbits_quantizer: weights of matrix products alone, asymmetric. Methods: rtn, hqq, gptq.
 
-Blocks of 32 input channels have a scale each (its default of 128 is coarser), "... of 256" is its coarsest: a scale for
-each output channel and up to 256 inputs, the nearest it has to one a channel. Convolutions stay in float.
+It knows blocks alone: where one scale for each output channel is asked it gets blocks of 256 inputs, its coarsest,
+which favours it where a layer has more. Convolutions stay in float.
 """
 
 from pathlib import Path
@@ -39,8 +39,7 @@ def quantize(job: Job) -> Result:
     if all(node.op_type != "MatMul" for node in model.graph.node):
         raise UnsupportedError("has weight-only types for matrix products alone; this model has none")
     samples = job.batches(1)
-    name, _, size = job.method.partition(" of ")
-    block = int(size or 32)
+    name, block = job.method, job.block or 256
     result = Result(file=str(Path(job.output) / "model.onnx"))
     with result.clock():
         if name == "gptq":

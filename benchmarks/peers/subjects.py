@@ -3,13 +3,14 @@
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from assets import CASES, FOLDER, Arrays, loader, speech_with_states
+from scipy.stats import mannwhitneyu
 
 from peers.metrics import METRICS, Metric
 
@@ -33,6 +34,7 @@ class Subject:
         model: the ONNX file; None to export it from the factory.
         factory: the same model in PyTorch, for the peers that take no ONNX.
         whole: one sample is one whole input, without an axis of samples.
+        constants: inputs that are fixed to a number, in the file that all tools get.
         told: outputs -> what more there is to say of them.
     """
 
@@ -42,6 +44,7 @@ class Subject:
     model: Path | None = None
     factory: Factory | None = None
     whole: bool = False
+    constants: dict[str, int] = field(default_factory=dict)
     told: Callable[[np.ndarray[Any, Any]], str] | None = None
 
 
@@ -54,6 +57,13 @@ def _stories() -> tuple[Arrays, Arrays]:
 def _speech(path: Path) -> tuple[Arrays, Arrays]:
     calibration, evaluation = speech_with_states(path)
     return calibration, evaluation | {"y": np.asarray(loader().speech_frames()[1][400:1000], np.int64)}
+
+
+def _area(outputs: np.ndarray[Any, Any]) -> str:
+    """The labelled test: a threshold-free one."""
+    labels, scores = _speech(_SILERO)[1]["y"] > 0, outputs.reshape(-1)
+    inside, outside = scores[labels], scores[~labels]
+    return f"AUC {float(mannwhitneyu(inside, outside).statistic) / (len(inside) * len(outside)):.4f}"
 
 
 _CLASSIFIERS: dict[str, Factory] = {
@@ -71,7 +81,15 @@ SUBJECTS: tuple[Subject, ...] = (
         METRICS["nll a token"],
         factory=(_HERE / "stories.py", "build", FOLDER / "stories260k" / "stories260K.pt"),
     ),
-    Subject("silero_vad", partial(_speech, _SILERO), METRICS["frames right %"], _SILERO, whole=True),
+    Subject(
+        "silero_vad",
+        partial(_speech, _SILERO),
+        METRICS["difference from float"],
+        _SILERO,
+        whole=True,
+        constants={"sr": 16000},
+        told=_area,
+    ),
 )
 
 
@@ -97,7 +115,28 @@ def prepared(found: Subject, folder: Path) -> Subject:
         weights = folder / f"{found.name}.pt"
         torch.save(load_file(found.factory[2]), weights)
         found = replace(found, factory=(*found.factory[:2], weights))
+    if found.constants:
+        return replace(found, model=_fixed(found, folder))
     return found if found.model is not None else replace(found, model=_exported(found, folder))
+
+
+def _fixed(found: Subject, folder: Path) -> Path:
+    """Inputs made constants, and what depends on them alone folded by onnxruntime: few tools take an If."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(str(found.model))
+    for value in [value for value in model.graph.input if value.name in found.constants]:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        constant = np.array(found.constants[value.name], kind)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(constant, value.name))
+        model.graph.input.remove(value)
+    path = folder / f"{found.name}.onnx"
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return path
 
 
 def _exported(found: Subject, folder: Path) -> Path:

@@ -31,15 +31,15 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[tuple[str, s
 
 def table(results: dict[str, Any]) -> str:
     """Every row, and below it why rows are missing."""
-    head = "| model | bits | tool | method | score (95 % interval) | judged | against edgeq auto (p) | CPU s "
-    lines = [f"{head}| peak MB (before) | file kB |", "|" + "---|" * 10]
+    head = "| model | bits | tool | method | score (95 % interval) | decided as float % | judged "
+    lines = [f"{head}| against edgeq auto (p) | CPU s | peak MB (before) | file kB |", "|" + "---|" * 11]
     missing = []
     model_before = ""
     for model, bits, rows in cells(results):
         metric, count = METRICS[results[model]["metric"]], results[model]["tested"]
         if model != model_before:
             told = f"{metric.interval(metric.unpacked(results[model]['each'], count))} | {count} samples"
-            lines.append(f"| {model} | float | | {metric.name} | {told} | | | | |")
+            lines.append(f"| {model} | float | | {metric.name} | {told} | | | | | |")
             model_before = model
         reference = rows.get((_OURS, _REFERENCE))
         sign = 1 if metric.less else -1
@@ -54,8 +54,9 @@ def table(results: dict[str, Any]) -> str:
             size = f"{row['file kB']:.0f}" if row["file kB"] is not None else ""
             name = f"{method} ({row['note']})" if row["note"] else method
             cost = f"{row['seconds']:.1f} | {row['peak']:.0f} ({row['base']:.0f}) | {size}"
+            same = f"{row['as float'] * 100:.2f}" if "as float" in row else ""
             lines.append(
-                f"| {model} | {bits} | {peer} | {name} | {_interval(metric, row, count)} | {judged} "
+                f"| {model} | {bits} | {peer} | {name} | {_interval(metric, row, count)} | {same} | {judged} "
                 f"| {_difference(metric, row, reference, count)} | {cost} |"
             )
     why = ["", "Rows that there are not, and why:", "", *missing] if missing else []
@@ -83,6 +84,7 @@ def summary(results: dict[str, Any]) -> str:
     lines = [f"{head}| peer - auto (p) | auto is |", "|" + "---|" * 12]
     told: dict[str, list[str]] = {"ahead": [], "level": [], "**behind**": []}
     behind, left, slower = [], [], []
+    chances: dict[str, float] = {}
     for model, bits, rows in cells(results):
         metric, count = METRICS[results[model]["metric"]], results[model]["tested"]
         ours = {method: row for (peer, method), row in rows.items() if peer == _OURS and "score" in row}
@@ -92,6 +94,7 @@ def summary(results: dict[str, Any]) -> str:
         auto = ours.pop(_REFERENCE)
         best, other = _best(metric, others), _best(metric, ours)
         told[_verdict(metric, others[best], auto, count)].append(f"{model} {bits}")
+        chances[f"{model} {bits}"] = _p(metric, others[best], auto, count)
         behind += _told(metric, f"{model} {bits} ({best}", others[best], auto, count)
         left += _told(metric, f"{model} {bits} ({other}", ours[other], auto, count) if other else []
         level = [name for name, row in others.items() if _verdict(metric, row, auto, count) != "ahead"]
@@ -113,12 +116,23 @@ def summary(results: dict[str, Any]) -> str:
             *lines,
             "",
             f"Of {total} cells `auto` is ahead of the best peer in {len(told['ahead'])}, level with it in "
-            f"{len(told['level'])}, behind it in {len(told['**behind**'])}.",
+            f"{len(told['level'])}, behind it in {len(told['**behind**'])}. {_corrected(told, chances)}",
             _counted("a peer is ahead of `auto` by more than chance", behind, total),
             _counted("another method of ours is ahead of `auto` by more than chance", left, total),
             _counted("a peer that `auto` is not ahead of needs fewer CPU seconds", slower, total),
         ]
     )
+
+
+def _corrected(told: dict[str, list[str]], chances: dict[str, float]) -> str:
+    """The same after Holm's correction (Scandinavian Journal of Statistics 1979), for many cells are compared."""
+    found: set[str] = set()
+    for rank, cell in enumerate(sorted(chances, key=chances.__getitem__)):
+        if chances[cell] > _LEVEL / (len(chances) - rank):
+            break
+        found.add(cell)
+    ahead, behind = (len(found.intersection(told[kind])) for kind in ("ahead", "**behind**"))
+    return f"After Holm's correction for so many comparisons: ahead in {ahead}, behind in {behind}."
 
 
 def _named(metric: Metric, name: str, rows: dict[str, Row]) -> str:

@@ -1,4 +1,4 @@
-"""torchao's quantize_: linear layers alone, judged as a module. Methods: nearest, hqq, gptq; "... of 32" for blocks.
+"""torchao's quantize_: linear layers alone, judged as a module. Methods: nearest, hqq, gptq.
 
 With 8-bit activations they are quantized dynamically, with a new scale for each token, which static codes are not.
 Settings in its favour: symmetric weights with a scale for each output channel as ours have unless blocks are named.
@@ -28,13 +28,12 @@ def quantize(job: Job) -> Result:
         raise UnsupportedError("quantize_ has linear layers alone; this model has convolutions")
     batches = [tensors(batch) for batch in job.batches(32)]
     result = Result(note="module")
-    name, _, size = job.method.partition(" of ")
-    granularity: Granularity = PerGroup(int(size)) if size else PerAxis(0)
+    granularity: Granularity = PerGroup(job.block) if job.block else PerAxis(0)
     kind = getattr(torch, f"int{job.weights}")
     with result.clock():
-        if name == "gptq":
+        if job.method == "gptq":
             for step in ("observe", "convert"):
-                base = Int4WeightOnlyConfig(group_size=int(size or 32))
+                base = Int4WeightOnlyConfig(group_size=job.block or 32)
                 quantize_(module, GPTQConfig(step=step, base_config=base))
                 with torch.no_grad():
                     for batch in batches if step == "observe" else ():
@@ -45,7 +44,9 @@ def quantize(job: Job) -> Result:
             choose = {"intx_choose_qparams_algorithm": IntxChooseQParamsAlgorithm.HQQ_SCALE_ONLY}
             quantize_(
                 module,
-                IntxWeightOnlyConfig(weight_dtype=kind, granularity=granularity, **(choose if name == "hqq" else {})),
+                IntxWeightOnlyConfig(
+                    weight_dtype=kind, granularity=granularity, **(choose if job.method == "hqq" else {})
+                ),
             )
     result.scores = simulate(job, module)
     return result

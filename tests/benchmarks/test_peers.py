@@ -61,7 +61,17 @@ def test_the_summary_says_who_is_ahead(ours: float, theirs: float, verdict: str)
     assert text.splitlines()[-3].startswith("In 1 of 1" if verdict == "**behind**" else "In none of 1")
     counts = [int(verdict == kind) for kind in ("ahead", "level", "**behind**")]
     told = "Of 1 cells `auto` is ahead of the best peer in {}, level with it in {}, behind it in {}."
-    assert text.splitlines()[-4] == told.format(*counts)
+    assert text.splitlines()[-4].startswith(told.format(*counts))
+
+
+def test_many_comparisons_are_corrected_for() -> None:
+    from peers.tables import summary
+
+    cell = _results(edgeq_auto=_row(0.8), tool_a=_row(0.806))["net"]  # six samples more: p is 0.03
+    alone = summary({"net": cell}).splitlines()[-4]
+    assert "behind it in 1. After Holm's correction for so many comparisons: ahead in 0, behind in 1." in alone
+    both = summary({"net": cell, "twin": cell}).splitlines()[-4]
+    assert "behind it in 2. After Holm's correction for so many comparisons: ahead in 0, behind in 0." in both
 
 
 def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
@@ -124,7 +134,7 @@ def test_a_simulation_is_named_one_and_a_missing_row_says_why() -> None:
         tool_c={"failed": "it broke"},
     )  # fmt: skip
     text = table(rows)
-    assert "| tool | a | 80.00 (77.52-82.48) | simulation | +0.00 (1) |" in text
+    assert "| tool | a | 80.00 (77.52-82.48) |  | simulation | +0.00 (1) |" in text
     assert "- net w4a8, tool b: has no 3-bit type" in text
     assert "- net w4a8, tool c: it broke" in text
 
