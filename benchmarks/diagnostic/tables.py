@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rules import USUAL, Rule, balanced, says_rounding, says_training, usual_value
 from scipy import stats
-from truth import CLASSES, Row, drop, loses, truth
+from truth import CLASSES, TRAINED, Row, drop, loses, truth
 
 from edgeq.basin.verdict import Thresholds
 
@@ -65,6 +65,27 @@ def cure_lines(rule: Rule, rows: Sequence[Row]) -> list[str]:
         right = share(sum(truth(row) == kind for row in called), len(called) - healthy)
         found.append(f"- of those called `{call}` that lose, {says}: {right}; {healthy} more lose nothing")
     return found
+
+
+def wrong_lines(rule: Rule, rows: Sequence[Row]) -> list[str]:
+    """Every case whose class was called wrongly, with what it was, in points lost."""
+    lines = [
+        "| case | truth | called | D | lost: as given | repaired | better rounding | short QAT | trial of rounding, D "
+        "| of training, D |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if (call := rule(row)) == truth(row):
+            continue
+        kept = [state for state in TRAINED if row["truth"].get(state) is not None]
+        trained = f"{100 * min(drop(row, state) for state in kept):.1f}" if kept else ""
+        lost = [f"{100 * drop(row, state):.1f}" for state in ("raw", "repaired", "rounding")]
+        name = f"{row['model']} {'/'.join(str(part) for part in row['setting'].values())}"
+        lines.append(
+            f"| {name} | {truth(row)} | {call} | {row['raw']['D']:.3g} | {' | '.join(lost)} | {trained} "
+            f"| {row['rounded']['D']:.3g} | {min(row['probe']['deployed']):.3g} |"
+        )
+    return lines if len(lines) > 2 else ["none"]
 
 
 def model_lines(rule: Rule, rows: Sequence[Row]) -> list[str]:
