@@ -77,7 +77,12 @@ def output_options(function: Any) -> Any:
 @click.option("--data", required=True, help="Samples: .npz, .npy, a folder of images, or package.module:callable.")
 @click.option("--eval", "evaluation", help="Samples to evaluate on; default: a part of --data that is kept apart.")
 @click.option("--device", "devices", multiple=True, help="Device profile, by name or .toml file; may be repeated.")
-@click.option("--bits", default="w8a8", show_default=True, help="Number format: w8a8, w4a8, w4 (weight-only), w4b32 (in blocks), auto ...")
+@click.option(
+    "--bits",
+    default="w8a8",
+    show_default=True,
+    help="Number format: w8a8, w4a8, w4 (weight-only), w4b32 (in blocks), auto ...",
+)
 @click.option("--max-size", metavar="SIZE", help="With --bits auto: bytes that the weights may take, packed: 60kB.")
 @click.option("--bits-for", multiple=True, metavar="GLOB=BITS", help="Another format for the layers that match.")
 @click.option("--float", "floats", multiple=True, metavar="GLOB", help="Leave the layers that match in float.")

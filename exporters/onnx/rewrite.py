@@ -267,7 +267,9 @@ class Rewriter:
     def _dequantized(self, prefix: str, constant: QuantizedConstant, *, signed: bool) -> ir.Value:
         grid = constant.quantization
         numbers = [
-            np.asarray(part).astype(ir.DataType.INT4.numpy()) if prefix in self.packed else self._codes(part, grid, signed=signed)
+            np.asarray(part).astype(ir.DataType.INT4.numpy())
+            if prefix in self.packed
+            else self._codes(part, grid, signed=signed)
             for part in (constant.codes, np.asarray(grid.zero_point))
         ]
         codes = self._initializer(f"{prefix}_codes", numbers[0])
