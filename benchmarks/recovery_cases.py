@@ -121,8 +121,8 @@ MODELS: Mapping[str, Model] = {
 }
 
 CASES: Mapping[str, Case] = {
-    "resnet20-w3a8": Case("resnet20", Bits(3, 8), 1000),
-    "resnet20-w2a8": Case("resnet20", Bits(2, 8), 2400),
+    "resnet20-w3a8": Case("resnet20", Bits(3, 8), 1200),
+    "resnet20-w2a8": Case("resnet20", Bits(2, 8), 3200),
     "resnet20-w4a4": Case("resnet20", Bits(4, 4), 400),
     "resnet20-w3a3": Case("resnet20", Bits(3, 3), 600),
     "resnet20-w2a2": Case("resnet20", Bits(2, 2), 800),

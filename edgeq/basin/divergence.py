@@ -31,10 +31,13 @@ class Divergence:
     Attributes:
         task: ``classes`` (samples, classes), ``tokens`` (samples, positions, classes), or ``values`` (any outputs).
         variances: for values, the float outputs' variance, output by output.
+        temperature: for classes and tokens, T^2 KL of the softmax of logits / T (Hinton, Vinyals and Dean, "Distilling
+            the Knowledge in a Neural Network", 2015). A high one compares all logits, 1 the probabilities.
     """
 
     task: Task
     variances: tuple[float, ...] = ()
+    temperature: float = 1.0
 
     def __call__(self, outputs: Outputs, reference: Outputs) -> torch.Tensor:
         """phi of every sample, float64 (samples,); differentiable with respect to the outputs."""
@@ -44,15 +47,15 @@ class Divergence:
                 for z, z0, v in zip(outputs, reference, self.variances, strict=True)
             ]
             return torch.stack(parts).mean(0)
-        log_p0 = functional.log_softmax(reference[0].double(), -1)
-        log_p = functional.log_softmax(outputs[0].double(), -1)
-        return _flat_mean((log_p0.exp() * (log_p0 - log_p)).sum(-1))
+        log_p0 = functional.log_softmax(reference[0].double() / self.temperature, -1)
+        log_p = functional.log_softmax(outputs[0].double() / self.temperature, -1)
+        return self.temperature**2 * _flat_mean((log_p0.exp() * (log_p0 - log_p)).sum(-1))
 
     def quadratic(self, outputs: Outputs, tangent: Outputs) -> torch.Tensor:
         """The second-order term of phi for outputs that move by ``tangent``, float64 (samples,)."""
         if self.task == "values":
             return self(tuple(z + j for z, j in zip(outputs, tangent, strict=True)), outputs)
-        p = functional.softmax(outputs[0].double(), -1)
+        p = functional.softmax(outputs[0].double() / self.temperature, -1)
         j = tangent[0].double()
         return _flat_mean(0.5 * ((p * j * j).sum(-1) - (p * j).sum(-1).square()).clamp_min(0))
 

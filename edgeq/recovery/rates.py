@@ -7,13 +7,12 @@ code to code; one that moves by a hundredth of it crosses a rounding border afte
     a scale by           rate x Recipe.scales (or .activations) x that scale
     a bias by            rate x Recipe.biases x root mean square of the layer's biases
 
-per update at the top of the schedule. How far is there to go? Near the float model the divergence D is a quadratic
-form, so the distance to it grows with sqrt(D), as Polyak's step length D / |gradient| does. Hence the automatic rate
+per update at the top of the schedule. A batch's gradient is mostly noise, and Adam gives noise and signal the same
+length: over n updates a weight wanders by rate sqrt(n) steps without aim and is drawn by rate n times the signal's
+share. What the wandering does, codes flipped for nothing, depends on its length alone, whatever the run's; so that
+length is held, and a longer run goes slower and further towards its aim:
 
-    rate = 0.02 sqrt(D at the start),   within [0.001, 0.012]
-
-A point far out needs weights to cross several borders; near the basin as large a rate first destroys what it then has
-to mend.
+    rate = 0.17 / sqrt(updates),   at most 0.012
 
 Layers of more than 4 bits take the step that their range would have at 4 bits: they are to move as the float model
 would, not a sixteenth of it because their grid is finer.
@@ -29,6 +28,9 @@ from edgeq.recovery.step_sizes import gradient_scale, learnable_activations
 from edgeq.simulate.fake_quantize import BiasQuantizer, WeightQuantizer
 from edgeq.simulate.simulation import Simulation
 
+#: How far a weight may wander without aim in the whole run, in steps.
+_WANDERS = 0.17
+_MOST = 0.012
 #: qmax of the widest grid whose own step is the unit: 4 bits.
 _COARSE_QMAX = 7
 
@@ -47,6 +49,8 @@ class Recipe:
         average: decay of the moving average of everything that learns; 0 keeps none.
         polyak: instead of Adam, gradient steps of ``polyak x loss / |gradient|^2`` (Polyak 1987; the optimum is 0 with
             the float model as teacher); 0 uses Adam.
+        temperatures: of the divergences whose sum is trained on. At 1 a sample that the float model is sure of teaches
+            next to nothing; a high one compares all its logits. Judged and watched is the divergence at 1.
         features: weight of the features' distance in the loss; 0 compares outputs alone. None: 1 where samples are few
             and outputs alone would be learnt by heart, 0 where they are many.
         fine_bits: activations of at least so many bits stay real while training, and their grids as they are.
@@ -61,6 +65,7 @@ class Recipe:
     momentum: tuple[float, float] = (0.9, 0.999)
     average: float = 0.995
     polyak: float = 0.0
+    temperatures: tuple[float, ...] = (1.0, 8.0)
     features: float | None = None
     fine_bits: int = 8
     freeze_above: float = 0.0
@@ -93,9 +98,9 @@ class Group:
     gradient_scale: float = 1.0
 
 
-def automatic_rate(divergence: float) -> float:
-    """The rate for a start with that divergence."""
-    return min(max(0.02 * math.sqrt(max(divergence, 0.0)), 0.001), 0.012)
+def automatic_rate(updates: int) -> float:
+    """The rate for a run of so many updates."""
+    return min(_WANDERS / math.sqrt(updates), _MOST)
 
 
 def weight_unit(quantizer: WeightQuantizer) -> float:

@@ -81,9 +81,8 @@ class Run:
             self._load(found)
         else:
             self._watch(0.0)
-            self.state.rate = self._first_rate()
-            steps = self.budget.fixed_steps(self.samples.batch_size)
-            self.state.pace = Pace(steps if steps is not None else self._measured_steps())
+            steps = self.budget.fixed_steps(self.samples.batch_size) or self._measured_steps()
+            self.state.pace, self.state.rate = Pace(steps), self._first_rate(steps)
         assert self.state.pace is not None
         self.teacher.remember(self.samples, self.state.pace.steps)
 
@@ -186,10 +185,10 @@ class Run:
         inputs, _, _ = self.watched.batches[0]
         return whereabouts(self.graph, plan, inputs, self.watched.measure.task)
 
-    def _first_rate(self) -> float:
+    def _first_rate(self, steps: int) -> float:
         if self.recipe.polyak > 0:
             return 1.0
-        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(self.state.best_divergence)
+        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps)
 
     def _measured_steps(self) -> int:
         """How many steps the time budget holds, by a few steps that are undone."""

@@ -1,6 +1,6 @@
 """One update of latent weights, biases and scales by the straight-through gradient at the deployed point.
 
-loss = mean divergence of the quantized outputs from the float outputs, plus a part of the features' distance
+loss = mean divergence of the quantized from the float outputs, at one or more temperatures, plus the features'
 gradient: through rounding as if it were the identity, zero where a number saturates (``edgeq.simulate``)
 update: Adam, each group at factor x rate x unit (``rates``); or Polyak's step
 after it: scales back into their bounds, oscillating weights frozen, moving average taken
@@ -11,6 +11,7 @@ passes unseen, and costs a third of a step. Whenever the model is scored, they a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class Trainer:
         graph: the float model.
         plan: the start.
         recipe: how fast everything learns.
-        divergence: the loss.
+        divergence: the loss; at the recipe's temperatures, summed.
         device: where it runs.
         layers: learn these units only; None learns all.
         features: values that are compared besides the outputs.
@@ -57,7 +58,10 @@ class Trainer:
         features: tuple[str, ...] = (),
         variances: tuple[float, ...] = (),
     ) -> None:
-        self.recipe, self.divergence, self.device, self.variances = recipe, divergence, device, variances
+        self.recipe, self.device, self.variances = recipe, device, variances
+        # Only a softmax has a temperature.
+        temperatures = (1.0,) if divergence.task == "values" else recipe.temperatures
+        self.divergences = tuple(replace(divergence, temperature=t) for t in temperatures)
         self.simulation = Simulation(graph, plan).requires_grad_(False)
         begin(self.simulation, graph)
         leave_softmax(self.simulation.module)
@@ -90,7 +94,7 @@ class Trainer:
         with mixed, self._fine_left_out():
             found = as_outputs(self._learning(*(laid_out(x, self.device) for x in inputs)))
         count = len(lesson.outputs)
-        loss = self.divergence(found[:count], lesson.outputs).mean()
+        loss = torch.stack([phi(found[:count], lesson.outputs).mean() for phi in self.divergences]).sum()
         if lesson.features:
             assert self.recipe.features is not None
             loss = loss + self.recipe.features * distance(found[count:], lesson.features, self.variances)

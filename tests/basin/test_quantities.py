@@ -208,6 +208,26 @@ def test_classes_divergence_is_kl_and_its_quadratic_form_is_the_fishers() -> Non
     assert small == pytest.approx(1e-6 * expected.numpy(), rel=5e-3)
 
 
+@given(temperature=st.floats(0.5, 64))
+@settings(max_examples=20, deadline=None)
+def test_a_temperature_divides_the_logits_and_keeps_the_gradients_size(temperature: float) -> None:
+    z0, j = torch.tensor([[1.0, 0.0, -1.0], [0.2, 0.1, 3.0]]), torch.tensor([[0.3, -0.1, 0.5], [1.0, 0.0, -1.0]])
+    hot, plain = Divergence("classes", temperature=temperature), Divergence("classes")
+    expected = temperature**2 * plain(((z0 + j).double() / temperature,), (z0.double() / temperature,))
+    assert hot((z0 + j,), (z0,)) == pytest.approx(expected.numpy(), rel=1e-6)
+    small = Divergence("classes", temperature=temperature)((z0 + 1e-3 * j,), (z0,))
+    assert small == pytest.approx(1e-6 * hot.quadratic((z0,), (j,)).numpy(), rel=1e-2)
+
+
+def test_a_high_temperature_compares_all_logits_alike() -> None:
+    z0, j = torch.tensor([[9.0, 0.0, -1.0]]), torch.tensor([[0.3, -0.1, 0.7]])
+    centred = j.double() - j.double().mean()
+    assert Divergence("classes", temperature=1e3)((z0 + j,), (z0,)) == pytest.approx(
+        float(centred.square().mean() / 2),
+        rel=1e-2,  # of order 9 / 1,000
+    )
+
+
 def test_tokens_divergence_is_the_mean_over_positions() -> None:
     z0 = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
     z = z0 + 0.1

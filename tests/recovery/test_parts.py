@@ -12,7 +12,7 @@ from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.recovery.averaging import Average
 from edgeq.recovery.latents import _in_cell
 from edgeq.recovery.oscillation import Freezer
-from edgeq.recovery.rates import Recipe, groups, weight_unit
+from edgeq.recovery.rates import Recipe, automatic_rate, groups, weight_unit
 from edgeq.recovery.step_sizes import SMALLEST, bounds, gradient_scale
 from edgeq.recovery.teacher import Lesson
 from edgeq.recovery.trainer import Trainer
@@ -139,6 +139,25 @@ def test_features_are_compared_where_samples_are_few() -> None:
     assert Recipe().settled(100_000).features == 0.0
     assert Recipe().settled(None).features == 0.0
     assert Recipe(features=0.3).settled(None).features == 0.3
+
+
+def test_a_run_four_times_as_long_goes_half_as_fast_and_short_ones_no_faster_than_the_limit() -> None:
+    assert automatic_rate(1600) == pytest.approx(automatic_rate(6400) * 2)
+    assert automatic_rate(1) == automatic_rate(10) == 0.012
+
+
+def test_the_loss_is_the_sum_over_the_temperatures() -> None:
+    case = digits("w2a8")
+    batch = case.train[:8]
+    lesson = Lesson((to_torch(case.graph)(batch),))
+
+    def first_loss(*temperatures: float) -> float:
+        recipe = Recipe(temperatures=temperatures)
+        trainer = Trainer(case.graph, case.plan, recipe, Divergence("classes"), torch.device("cpu"))
+        return trainer.update(0, (batch,), lesson, 0.0)
+
+    assert first_loss(1.0, 8.0) == pytest.approx(first_loss(1.0) + first_loss(8.0), rel=1e-9)
+    assert first_loss(8.0) > first_loss(1.0) > 0
 
 
 def test_fine_activations_stay_real_while_training_and_are_on_their_grids_when_scored() -> None:
