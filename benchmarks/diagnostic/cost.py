@@ -7,7 +7,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from candidates import NO_RANGES, batches
 from subjects import Subject, subject
 
 from edgeq.basin.cost import Cost, Options
+from edgeq.basin.diagnose import Diagnosis, Progress
+from edgeq.basin.landscape import Batches
 from edgeq.basin.verdict import Thresholds
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.macs import macs
-from edgeq.pipeline.diagnosis import candidate_of_plan, examine
+from edgeq.pipeline.diagnosis import Candidate, candidate_of_plan, examine
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import Request, decide
@@ -37,25 +40,46 @@ DEFAULT = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A candidate by rounding to nearest, with the samples and options of the product for a model of its size."""
+
+    candidate: Candidate
+    probe: Batches
+    training: Batches
+    bits: Bits
+    options: Options
+
+    @classmethod
+    def of(cls, name: str, bits: str) -> "Prepared":
+        """Load the model and quantize it."""
+        found = subject(name, Path(__file__).parents[2] / "build" / "diagnostic")
+        size = sum(macs(found.graph, shapes(found.graph, to_torch(found.graph))).values())
+        options, count = Options.for_size(size, None, Thresholds())
+        training = batches(found.training[: 2 * count], min(found.batch, 32))
+        candidate = candidate_of_plan(found.graph, _plan(found, bits), training)
+        probe = batches(found.probe[:count], min(found.batch, 32))
+        return cls(candidate, probe, training, Bits.parse(bits), options)
+
+    def examine(
+        self, announce: Callable[[Cost], None] | None = None, progress: Progress | None = None
+    ) -> tuple[Diagnosis, tuple[str, ...]]:
+        """The diagnosis and its remedies."""
+        return examine(
+            self.candidate, self.probe, self.training, "edgeq convert m.onnx --data d.npz", self.bits, self.options,
+            announce=announce, progress=progress,
+        )  # fmt: skip
+
+
 def measure(name: str, bits: str) -> dict[str, Any]:
     """One diagnosis with all its steps; nothing is drawn."""
-    found = subject(name, Path(__file__).parents[2] / "build" / "diagnostic")
-    size = sum(macs(found.graph, shapes(found.graph, to_torch(found.graph))).values())
-    options, count = Options.for_size(size, None, Thresholds())
-    training = batches(found.training[: 2 * count], min(found.batch, 32))
-    candidate = candidate_of_plan(found.graph, _plan(found, bits), training)
+    prepared = Prepared.of(name, bits)
     promised: list[Cost] = []
     steps: list[tuple[str, float]] = []
     began = time.process_time()
-    diagnosis, _ = examine(
-        candidate,
-        batches(found.probe[:count], min(found.batch, 32)),
-        training,
-        "edgeq convert m.onnx --data d.npz",
-        Bits.parse(bits),
-        options,
-        announce=promised.append,
-        progress=lambda what, done, total: steps.append((what.split(" of ")[0], time.process_time())),
+    diagnosis, _ = prepared.examine(
+        promised.append,
+        lambda what, done, total: steps.append((what.split(" of ")[0], time.process_time())),
     )
     ended = time.process_time()
     by_step: dict[str, float] = {}
