@@ -13,7 +13,10 @@ from peers_qat.loop import Job, main
 
 def quantize(job: Job, module: Any, samples: torch.Tensor) -> Any:
     """Calibrated, with every scale initialized and a parameter."""
-    ptq = Ptq("", None, "", "", job.weights, job.activations, True, "nearest", "")
+    ptq = Ptq(
+        model="", factory=None, calibration="", evaluation="", whole=False, weights=job.weights,
+        activations=job.activations, block=None, ends=True, method="nearest", output="",
+    )  # fmt: skip
     with torch.no_grad():
         quantized = _quantized(module, ptq)
         quantized(samples[:32])
