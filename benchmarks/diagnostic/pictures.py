@@ -1,6 +1,6 @@
 """The pictures of the documentation: one diagnosis, drawn as ``edgeq diagnose --pictures`` draws it.
 
-python benchmarks/diagnostic/pictures.py [resnet20/w2a8] [--out docs/diagnostic]
+python benchmarks/diagnostic/pictures.py [kws_dscnn/w2a8] [--out docs/diagnostic]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from edgeq.basin.pictures import draw
 from edgeq.basin.report import lines
 from edgeq.pipeline.diagnosis import slice_of
 
-DEFAULT = "resnet20/w2a8"
+DEFAULT = "kws_dscnn/w2a8"
 
 
 def main() -> None:

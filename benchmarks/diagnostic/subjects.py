@@ -111,7 +111,8 @@ def subject(name: str, cache: Path) -> Subject:
     training, probe, test = data()
     graph = _trained(name, cache, training, epochs)
     score = explained if test[1].is_floating_point() else accuracy
-    return Subject(name, graph, training[0], probe[0], test, score)
+    steps = 0 if test[1].is_floating_point() else 240 if name.startswith("digits") else 160
+    return Subject(name, graph, training[0], probe[0], test, score, qat_steps=steps)
 
 
 def _digits_embedding(cache: Path) -> Subject:
@@ -210,7 +211,7 @@ def _keywords() -> Subject:
     order = np.random.default_rng(0).permutation(len(x))
     a, b = torch.from_numpy(x[order]), torch.from_numpy(y[order])
     graph = load_model(assets.FOLDER / "kws_dscnn" / "kws_dscnn.onnx")
-    return Subject("kws_dscnn", graph, a[:350], a[350:500], (a[500:], b[500:]))
+    return Subject("kws_dscnn", graph, a[:350], a[350:500], (a[500:], b[500:]), qat_steps=240)
 
 
 def _resnet(name: str, probes: int = 160, tests: int = 1_000, recovery: tuple[int, int] | None = (160, 32)) -> Subject:

@@ -27,7 +27,7 @@ from edgeq.basin.probe import Optimizer, latent_point, probe, rounded
 from edgeq.basin.repair import repair
 from edgeq.basin.simulated import landscape_of
 
-DEFAULT = ("kws_dscnn/w3", "kws_dscnn/w2", "character_gpt/w3", "character_gpt/w2")
+DEFAULT = ("kws_dscnn/w2", "digits_cnn/w2", "character_gpt/w2")
 
 
 def fine_grids(rows: Sequence[Row]) -> list[str]:
@@ -64,7 +64,7 @@ def controls(name: str, bits: str) -> list[str]:
     start = repair(model, raw, bench.fixing)
     reference = refer(raw, bench.probe)
     taught = refer(raw, bench.training[: max(1, 2048 // bench.subject.batch)])
-    steps = bench.subject.qat_steps
+    steps = bench.subject.qat_steps or 160
     ends = {
         "before": start.deployed,
         "(a) STE": probe(start, taught, reference, steps=steps, checks=8).point,

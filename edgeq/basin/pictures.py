@@ -104,12 +104,15 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
     axes.axvspan(0, radius, color=BASIN, lw=0)
     axes.axvline(radius, color=BLUE, lw=1)
     words = f"basin, to t* = {radius:.2f}" if radius < 2 else "basin"
-    axes.text(0.02 if radius > 1.2 else radius + 0.02, LOWEST * 1.25, words, color=BLUE, fontsize=9)
+    # On paper, since the wall's line may pass behind it.
+    behind = {"boxstyle": "square,pad=0.15", "fc": BASIN if radius > 1.2 else PAPER, "ec": "none"}
+    start = 0.03 if radius > 1.2 else radius + 0.03
+    axes.text(start, LOWEST * 1.35, words, color=BLUE, fontsize=9, bbox=behind, zorder=4)
     if best.path.edge < 2:
         axes.axvline(best.path.edge, color=BLUE, lw=1, ls=(0, (4, 3)))
         axes.text(best.path.edge + 0.02, HIGHEST * 0.75, "a wall", color=BLUE, va="top", fontsize=9)
     axes.axhline(best.chance, color=FAINT, lw=1, ls=(0, (1, 2)))
-    axes.text(0.02, best.chance * 1.08, "a uniform guess", color=FAINT, fontsize=8.5)
+    axes.text(1.98, best.chance * 0.93, "a uniform guess", color=FAINT, fontsize=8.5, ha="right", va="top")
     ts = np.linspace(0.02, 2, 200)
     axes.plot(
         ts,
@@ -131,7 +134,8 @@ def path_figure(diagnosis: Diagnosis) -> Figure:
         height = min(height, rounded.D)
     if trial is not None:
         _step(axes, height, trial.best, "o", GREEN, f"after {trial.steps[-1]} steps of training")
-    axes.plot([1], [_shown(best.D.estimate)], "D", color=RED, ms=7, label="deployed", zorder=5)
+    words = "deployed" if diagnosis.repaired is None else "deployed, repaired"
+    axes.plot([1], [_shown(best.D.estimate)], "D", color=RED, ms=7, label=words, zorder=5)
     axes.set(
         xlim=(0, 2), ylim=(LOWEST, HIGHEST), yscale="log",
         xlabel="t: 0 is the float model, 1 what is deployed",
@@ -187,7 +191,8 @@ def valley_figure(valley: Slice, diagnosis: Diagnosis, tau: float = 0.05) -> Fig
         ylabel="perpendicular to it",
         aspect="equal",
     )
-    axes.set_title(f"the valley, weights only; the white line is the basin at {tau}", loc="left", fontsize=10.5)
+    title = f"the valley, weights only; the white line is the basin, {tau} {_unit(diagnosis)} high"
+    axes.set_title(title, loc="left", fontsize=10.5)
     return figure
 
 
