@@ -1,7 +1,8 @@
 """The weights of a quantized file, read back as real numbers and matched to the float model's layers.
 
 Every constant weight is read back: whatever chain of QuantizeLinear, DequantizeLinear, Clip, Cast, Transpose or Reshape
-leads to it is evaluated; QLinearConv and QLinearMatMul carry theirs. It is matched by node name, by weight name, or,
+leads to it is evaluated; QLinearConv and QLinearMatMul carry theirs, and the scale of ConvInteger and MatMulInteger is
+found where their sums are multiplied. It is matched by node name, by weight name, or,
 where a tool renamed all, as the one of that shape that points in the same direction (cosine), rescaled across layers or
 not; a match by name that points elsewhere is refused.
 """
@@ -26,6 +27,8 @@ Array = npt.NDArray[np.float32]
 _FLOAT_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 #: Ops with codes inside -> where their bias stands, if they have one; the weight, its scale and zero point are 3, 4, 5.
 QUANTIZED_OPS = {"QLinearConv": 8, "QLinearMatMul": None, "QGemm": 6}
+#: Ops of dynamic quantization: input and weight codes in, 32-bit sums out.
+_INTEGER_OPS = ("ConvInteger", "MatMulInteger")
 #: Directions closer than this belong to one weight; two bits keep 0.7 and more.
 _SAME = 0.5
 
@@ -54,6 +57,10 @@ def weights_of(graph: Graph) -> Iterator[Found]:
             found = _quantized_weight(graph, node)
             if found is not None:
                 yield found
+        elif node.domain == "" and node.op_type in _INTEGER_OPS:
+            found = _integer_weight(graph, node)
+            if found is not None:
+                yield found
 
 
 def _quantized_weight(graph: Graph, node: ir.Node) -> Found | None:
@@ -69,6 +76,31 @@ def _quantized_weight(graph: Graph, node: ir.Node) -> Found | None:
         bias = None if integers is None else (integers * np.float32(input_scale) * scale).astype(np.float32)
     source = node.inputs[3]
     return Found(name(node), "" if source is None else name(source), real, scale, bias)
+
+
+def _integer_weight(graph: Graph, node: ir.Node) -> Found | None:
+    """Of dynamic quantization: the 32-bit sums are multiplied by the input's scale x the weight's, told afterwards."""
+    codes, zero = (graph.constant(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 3))
+    scale = _scale_after(graph, node.outputs[0])
+    if codes is None or scale is None:
+        return None
+    real = _dequantize(codes, scale.reshape(-1), zero, 0 if node.op_type == "ConvInteger" else codes.ndim - 1)
+    source = node.inputs[1]
+    return Found(name(node), "" if source is None else name(source), real, scale.reshape(-1), None)
+
+
+def _scale_after(graph: Graph, value: ir.Value) -> npt.NDArray[np.float32] | None:
+    """The constant that a value is multiplied by, alone or times the input's scale; through casts and reshapes."""
+    for reader, position in value.uses():
+        if reader.op_type in ("Cast", "Reshape") and position == 0:
+            return _scale_after(graph, reader.outputs[0])
+        if reader.op_type == "Mul":
+            other = reader.inputs[1 - position]
+            inner = None if other is None else other.producer()
+            factors = (other, *(inner.inputs if inner is not None and inner.op_type == "Mul" else ()))
+            known = [array for factor in factors if (array := graph.constant(factor)) is not None]
+            return np.asarray(known[0], np.float32) if len(known) == 1 else None
+    return None
 
 
 def _dequantize(

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from edgeq.basin.divergence import altitude, refer
 from edgeq.basin.equalization import rescaling
@@ -63,6 +63,43 @@ def test_onnxruntimes_own_files_are_read_back(tmp_path: Path, layout: QuantForma
         whole = landscape.run(landscape.deployed, (x,), 1.0)[0].numpy()
     # A float kernel may round one activation to the neighbouring code; decisions stay.
     assert (whole.argmax(1) == expected.argmax(1)).mean() >= 0.98
+
+
+@pytest.mark.parametrize("per_channel", [True, False], ids=["channel", "tensor"])
+def test_dynamic_quantization_is_read_back(tmp_path: Path, per_channel: bool) -> None:
+    """ConvInteger and MatMulInteger, whose weights' scales stand behind them."""
+    generator = np.random.default_rng(0)
+    shapes = {"kernel": (8, 3, 3, 3), "W": (8, 5), "b": (8,)}
+    weights = {key: generator.normal(0, 0.4, shape).astype(np.float32) for key, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel", "b"], ["maps"], "conv"),
+        helper.make_node("Relu", ["maps"], ["positive"], "relu"),
+        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"], "pool"),
+        helper.make_node("Flatten", ["pooled"], ["features"], "flatten"),
+        helper.make_node("MatMul", ["features", "W"], ["y"], "classify"),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "small", [value("x", onnx.TensorProto.FLOAT, ["n", 3, 6, 6])],
+        [value("y", onnx.TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(array, key) for key, array in weights.items()],
+    )  # fmt: skip
+    source, target = tmp_path / "float.onnx", tmp_path / "dynamic.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
+    quantize_dynamic(source, target, per_channel=per_channel, weight_type=QuantType.QInt8)
+    found = read_foreign(load_model(source), load_model(target))
+    assert found.unmatched == ()
+    assert found.bits == Bits(8, 8)
+    for layer in found.landscape.layers:
+        q, w0 = found.landscape.deployed[layer.weight], found.landscape.origin[layer.weight]
+        # Half a step of 127 levels, and a margin for the tool's choice of range.
+        assert float((q - w0).abs().max()) < 0.6 * float(layer.step.max())
+    x = generator.normal(size=(4, 3, 6, 6)).astype(np.float32)
+    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        whole = found.landscape.run(found.landscape.deployed, (torch.from_numpy(x),), 1.0)[0].numpy()
+    # Float kernels between the integer ones sum in another order.
+    assert np.allclose(whole, session.run(None, {"x": x})[0], atol=1e-4)
 
 
 def test_our_own_file_has_the_height_of_its_plan(tmp_path: Path) -> None:
