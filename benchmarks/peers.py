@@ -13,7 +13,7 @@ file of 4-bit activations, likewise said). "fl8": first and last layer at 8 bits
 weights alone, "w4b32": with a scale for each 32 inputs. CPU seconds are of the quantization alone; peak memory is the
 process's at its end, in parentheses before it (interpreter, libraries, model and samples). The p is McNemar's, exact,
 against ``edgeq auto`` on the same samples; of the paired t-test where a score is not right or wrong. A row that takes
-longer than ``--limit`` is given up and says so.
+more CPU than ``--limit`` is given up and says so.
 """
 
 import argparse
@@ -22,6 +22,8 @@ import fcntl
 import json
 import os
 import platform
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="peers, or peer:method")
     parser.add_argument("--missing", action="store_true", help="leave rows alone that are there and did not fail")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core that rows run on")
-    parser.add_argument("--limit", type=float, default=1200, help="seconds of a row")
+    parser.add_argument("--limit", type=int, default=1200, help="CPU seconds of a row")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables")
     parser.add_argument("--merge", type=Path, help="measure nothing, take the rows of this file")
     arguments = parser.parse_args()
@@ -292,16 +294,19 @@ def _answer(peer: Peer, job: dict[str, Any], folder: Path, arguments: argparse.N
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     interpreter = Path(sys.executable) if peer.environment is None else python(peer.environment)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    try:
-        run = subprocess.run(
-            [interpreter, "-m", f"peers.{peer.script}", folder / "job.json"],
-            capture_output=True, text=True, check=False, cwd=Path(__file__).parent, timeout=arguments.limit,
-            env=os.environ | threads | {"PYTHONPATH": str(Path(__file__).parents[1])},
-            # Some peers start as many threads as there are cores and spin in them: they see one.
-            preexec_fn=lambda: os.sched_setaffinity(0, {arguments.core}),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done after {arguments.limit:.0f} s"}
+
+    def bounded() -> None:
+        # Some peers start as many threads as there are cores and spin in them: they see one.
+        os.sched_setaffinity(0, {arguments.core})
+        resource.setrlimit(resource.RLIMIT_CPU, (arguments.limit, arguments.limit))
+
+    run = subprocess.run(
+        [interpreter, "-m", f"peers.{peer.script}", folder / "job.json"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent, preexec_fn=bounded,
+        env=os.environ | threads | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    if run.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return {"failed": f"not done after {arguments.limit} CPU seconds, or killed for its memory"}
     if run.returncode != 0 or not run.stdout.strip():
         told = [line for line in run.stderr.splitlines() if "Error" in line] or [f"exit code {run.returncode}"]
         print(run.stderr[-4000:], file=sys.stderr)
