@@ -175,7 +175,7 @@ class Emitter:
     def make(self, value: str, grid: Quantization | None, shape: Sequence[int], order: Order, label: str = "") -> int:
         """A new tensor for a value, recorded as a form of it unless it has a label (a step on the way)."""
         dtype = self.values.dtypes[value] if grid is None else code_dtype(grid)
-        if dtype == "float64":
+        if dtype in ("float64", "bfloat16"):
             dtype = "float32"
         tensor = self.writer.tensor(f"{value}::{label}" if label else value, shape, dtype, grid)
         if not label:

@@ -44,7 +44,9 @@ def _ratios(plan: Plan, unit: Unit) -> Iterator[float]:
             if unit.op == "HardSigmoid"
             else gate_grid(plan.activations[unit.inputs[0]].bits)
         )
-        yield float(plan.activations[unit.inputs[0]].scale) * SLOPE / float(gate.scale)
+        scale = float(plan.activations[unit.inputs[0]].scale)
+        yield scale * SLOPE / float(gate.scale)
+        yield scale * float(gate.scale) / float(plan.activations[unit.outputs[0]].scale)
     elif unit.op in ("Add", "Sub", "Mul"):
         scales = [
             float((plan.constants[v].quantization if v in plan.constants else plan.activations[v]).scale)

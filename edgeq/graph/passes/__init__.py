@@ -6,6 +6,9 @@ from edgeq.graph.graph import Graph
 from edgeq.graph.passes.canonicalize import canonicalize
 from edgeq.graph.passes.clip_from_extremum import clip_from_extremum
 from edgeq.graph.passes.convolve_batchnorm import convolve_batchnorm
+from edgeq.graph.passes.drop_empty import drop_empty
+from edgeq.graph.passes.drop_neutral import drop_neutral
+from edgeq.graph.passes.expand_functions import expand_functions
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_constants import fold_constants
 from edgeq.graph.passes.keep_module_paths import keep_module_paths
@@ -20,11 +23,14 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     keep_module_paths,
     canonicalize,
     fold_constants,
+    expand_functions,
     name_everything,  # what follows makes names from names
     static_shapes,
+    drop_empty,
+    drop_neutral,
     fold_batchnorm,
     convolve_batchnorm,
-    # A HardSwish that is written out stays so: LiteRT's delegate takes its sum and product, but no integer HARD_SWISH.
+    # A HardSwish that is written out stays so: its sum and product are as good on codes.
     multiply_by_reciprocal,
     clip_from_extremum,
     merge_slices,

@@ -13,7 +13,8 @@ from edgeq.plan.plan import Unit
 _KINDS = {
     "ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "EXP": "Exp", "ABS": "Abs", "NEG": "Neg", "SIGN": "Sign",
     "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum", "POW": "Pow", "SELECT_V2": "SelectV2",
-    "SQUARED_DIFFERENCE": "SquaredDifference", "GREATER": "Greater", "NOT_EQUAL": "NotEqual", "SQUARE": "Square",
+    "ATAN2": "ATan2", "SQUARED_DIFFERENCE": "SquaredDifference", "GREATER": "Greater", "NOT_EQUAL": "NotEqual",
+    "SQUARE": "Square",
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from edgeq.exporters.tflite.emitter import Emitter
 from edgeq.exporters.tflite.ops.composed import Composer
 from edgeq.exporters.tflite.schema import TENSOR_TYPES, options
@@ -101,6 +103,75 @@ def thresholded_relu(c: Composer, x: int, attributes: dict[str, float]) -> tuple
 def tangent(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
     """sin(x) / cos(x)."""
     return "DIV", (c.op("SIN", x), c.op("COS", x))
+
+
+def _half_difference(c: Composer, x: int, sign: str) -> tuple[str, tuple[int, ...]]:
+    return "MUL", (c.op(sign, c.op("EXP", x), c.op("EXP", c.op("NEG", x))), c.number(0.5))
+
+
+def sinh(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """(exp(x) - exp(-x)) / 2."""
+    return _half_difference(c, x, "SUB")
+
+
+def cosh(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """(exp(x) + exp(-x)) / 2."""
+    return _half_difference(c, x, "ADD")
+
+
+def asinh(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """Sign(x) log(|x| + sqrt(x^2 + 1)): nothing cancels for negative x."""
+    root = c.op("SQRT", c.op("ADD", c.op("MUL", x, x), c.number(1.0)))
+    return "MUL", (c.op("SIGN", x), c.op("LOG", c.op("ADD", c.op("ABS", x), root)))
+
+
+def acosh(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """log(x + sqrt(x^2 - 1))."""
+    return "LOG", (c.op("ADD", x, c.op("SQRT", c.op("SUB", c.op("MUL", x, x), c.number(1.0)))),)
+
+
+def atanh(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """log((1 + x) / (1 - x)) / 2."""
+    ratio = c.op("DIV", c.op("ADD", x, c.number(1.0)), c.op("SUB", c.number(1.0), x))
+    return "MUL", (c.op("LOG", ratio), c.number(0.5))
+
+
+def _across(c: Composer, x: int) -> int:
+    """sqrt(1 - x^2), the other leg of the triangle."""
+    return c.op("SQRT", c.op("MUL", c.op("SUB", c.number(1.0), x), c.op("ADD", c.number(1.0), x)))
+
+
+def asin(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """atan2(x, sqrt(1 - x^2))."""
+    return "ATAN2", (x, _across(c, x))
+
+
+def acos(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """atan2(sqrt(1 - x^2), x)."""
+    return "ATAN2", (_across(c, x), x)
+
+
+def atan(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """atan2(x, 1); its kernel does not broadcast."""
+    return "ATAN2", (x, c.op("ADD", c.op("MUL", x, c.number(0.0)), c.number(1.0)))
+
+
+def shrink(c: Composer, x: int, attributes: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """X + bias below -lambda, x - bias above lambda, else 0."""
+    limit, bias = float(attributes.get("lambd", 0.5)), float(attributes.get("bias", 0.0))
+    moved = c.op("SUB", x, c.op("MUL", c.op("SIGN", x), c.number(bias)))
+    outside = c.op("GREATER", c.op("ABS", x), c.number(limit), dtype="bool")
+    return "SELECT_V2", (outside, moved, c.number(0.0))
+
+
+def is_infinite(c: Composer, x: int, attributes: dict[str, float]) -> tuple[str, tuple[int, ...]]:
+    """Beyond the largest number, on the sides that are asked for."""
+    value = x
+    if not attributes.get("detect_negative", 1):
+        value = c.op("MAXIMUM", x, c.number(0.0))
+    elif not attributes.get("detect_positive", 1):
+        value = c.op("MINIMUM", x, c.number(0.0))
+    return "GREATER", (c.op("ABS", value), c.number(float(np.finfo(np.float32).max)))
 
 
 def is_nan(c: Composer, x: int, _: dict[str, float]) -> tuple[str, tuple[int, ...]]:

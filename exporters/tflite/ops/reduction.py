@@ -69,6 +69,18 @@ def composed_reduction(e: Emitter, unit: Unit) -> None:
         c.finish("SQRT" if unit.op == "ReduceL2" else "LOG", total, order=order)
 
 
+def global_lp_pool(e: Emitter, unit: Unit) -> None:
+    """GlobalLpPool -> the root of the sum of powers over all axes behind the channels."""
+    value = e.data(unit)
+    shape, p = e.shape(value), int(e.attributes(unit).get("p", 2))
+    permutation = e.axes(value, None)
+    c = Composer(e, unit)
+    x = c.op("ABS", e.read_permuted(value, None, permutation, f"{unit.op} {unit.name!r}"))
+    kept = tuple(size if axis < 2 else 1 for axis, size in enumerate(shape))
+    total = c.reduce("SUM", c.op("POW", x, c.number(float(p))), [permutation.index(a) for a in range(2, len(shape))])
+    c.finish("POW", total, c.number(1.0 / p), order=orders.permuted(kept, permutation))
+
+
 def softmax(e: Emitter, unit: Unit) -> None:
     """Softmax, LogSoftmax: TFLite normalizes over the last stored axis."""
     value, result = e.data(unit), unit.outputs[0]

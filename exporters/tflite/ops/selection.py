@@ -1,4 +1,4 @@
-"""Choosing elements by value or index: TopK, OneHot, CumSum, GatherND, Trilu."""
+"""Choosing elements by value or index: TopK, OneHot, Hardmax, CumSum, GatherND, ScatterND, ReverseSequence, Trilu."""
 
 import numpy as np
 
@@ -67,6 +67,82 @@ def gather_nd(e: Emitter, unit: Unit) -> None:
         index = e.read(index_name, None, index_shape, orders.natural(int(np.prod(index_shape))), why)
     target = e.make(result, None, out_shape, orders.natural(int(np.prod(out_shape))))
     e.writer.operator("GATHER_ND", [source, index], [target], options("GatherNd"))
+
+
+def gather_elements(e: Emitter, unit: Unit) -> None:
+    """GatherElements with constant indices -> GATHER_ND with all coordinates."""
+    value, result = e.data(unit), unit.outputs[0]
+    chosen = e.static(unit, 1)
+    assert chosen is not None
+    shape, out_shape = e.shape(value), e.shape(result)
+    axis = int(e.attributes(unit).get("axis", 0)) % len(shape)
+    coordinates = np.indices(out_shape)
+    coordinates[axis] = np.where(chosen < 0, chosen + shape[axis], chosen)
+    why = f"GatherElements {unit.name!r} counts its axes in the graph's order"
+    source = e.read(value, None, shape, orders.natural(int(np.prod(shape))), why)
+    target = e.make(result, None, out_shape, orders.natural(int(np.prod(out_shape))))
+    indices = e.indices("indices", np.moveaxis(coordinates, 0, -1))
+    e.writer.operator("GATHER_ND", [source, indices], [target], options("GatherNd"))
+
+
+def scatter_nd(e: Emitter, unit: Unit) -> None:
+    """ScatterND with constant indices, each at most once -> SCATTER_ND into zeros, and a choice by a constant mask."""
+    value, updates, result = e.data(unit), e.argument(unit, 2), unit.outputs[0]
+    chosen = e.static(unit, 1)
+    assert chosen is not None
+    assert updates is not None
+    if e.attributes(unit).get("reduction", "none") != "none":
+        raise e.refuse(unit, "a reduction")
+    shape, update_shape = e.shape(value), e.shape(updates)
+    depth = chosen.shape[-1]
+    chosen = np.where(chosen < 0, chosen + np.array(shape[:depth]), chosen)
+    if len(np.unique(chosen.reshape(-1, depth), axis=0)) != chosen.size // depth:
+        raise e.refuse(unit, "an element that is written twice")
+    mask = np.zeros(shape, bool)
+    mask[tuple(np.moveaxis(chosen, -1, 0))] = True
+    why = f"ScatterND {unit.name!r} counts its axes in the graph's order"
+    order = orders.natural(int(np.prod(shape)))
+    source = e.read(value, None, shape, order, why)
+    written = e.read(updates, None, update_shape, orders.natural(int(np.prod(update_shape))), why)
+    spread = e.step(source, f"{result}::scattered", shape, None)
+    inputs = [e.indices("indices", chosen), written, e.indices("shape", shape)]
+    e.writer.operator_version("SCATTER_ND", 1, inputs, [spread], options("ScatterNd"))
+    target = e.make(result, None, shape, order)
+    e.writer.operator("SELECT_V2", [e.writer.constant("mask", mask), spread, source], [target], options("SelectV2"))
+
+
+def reverse_sequence(e: Emitter, unit: Unit) -> None:
+    """ReverseSequence -> REVERSE_SEQUENCE."""
+    value, lengths, result = e.data(unit), e.argument(unit, 1), unit.outputs[0]
+    assert lengths is not None
+    attributes = e.attributes(unit)
+    time, batch = int(attributes.get("time_axis", 0)), int(attributes.get("batch_axis", 1))
+    shape = e.shape(value)
+    order = orders.natural(int(np.prod(shape)))
+    why = f"ReverseSequence {unit.name!r} counts its axes in the graph's order"
+    source = e.read(value, None, shape, order, why)
+    length_shape = e.shape(lengths)
+    count = e.read(lengths, None, length_shape, orders.natural(int(np.prod(length_shape))), why)
+    option = options("ReverseSequence", seqDim=time, batchDim=batch)
+    e.writer.operator("REVERSE_SEQUENCE", [source, count], [e.make(result, None, shape, order)], option)
+
+
+def hard_max(e: Emitter, unit: Unit) -> None:
+    """Hardmax -> ARG_MAX and ONE_HOT along the last stored axis."""
+    value, result = e.data(unit), unit.outputs[0]
+    shape = e.shape(value)
+    if e.graph.opset < 13:
+        raise e.refuse(unit, "the form before opset 13, which takes several axes as one")
+    axis = int(e.attributes(unit).get("axis", -1)) % len(shape)
+    permutation = (*(a for a in range(len(shape)) if a != axis), axis)
+    source = e.read_permuted(value, None, permutation, f"Hardmax {unit.name!r} reads its axis last")
+    stored = tuple(shape[a] for a in permutation)
+    place = e.writer.tensor(f"{result}::place", stored[:-1], "int64")
+    option = options("ArgMax", outputType=TENSOR_TYPES["int64"])
+    e.writer.operator("ARG_MAX", [source, e.indices("axis", np.array(len(shape) - 1))], [place], option)
+    on, off = (e.writer.constant("number", np.array(number, np.float32)) for number in (1, 0))
+    inputs = [place, e.indices("depth", np.array(shape[axis])), on, off]
+    e.writer.operator("ONE_HOT", inputs, [e.make_permuted(result, None, permutation)], options("OneHot", axis=-1))
 
 
 def triangle(e: Emitter, unit: Unit) -> None:

@@ -44,6 +44,7 @@ class Case:
         steps: how many output steps the integer result may differ from the rounded real one.
         skipped: positions among the inputs that are omitted.
         positive: whether its inputs are positive.
+        reach: between which bounds its inputs lie, evenly spread.
         tolerance: of the float result, relative and absolute.
         kernels: the kernel families of LiteRT that have the op.
     """
@@ -58,6 +59,7 @@ class Case:
     steps: int = 1
     skipped: tuple[int, ...] = ()
     positive: bool = False
+    reach: tuple[float, float] | None = None
     tolerance: float = 2e-5
     kernels: tuple[Any, ...] = KERNELS
 
@@ -105,9 +107,14 @@ def graph_from(
     return clean(Graph(ir.from_proto(onnx.shape_inference.infer_shapes(model))))
 
 
-def samples(graph: Graph, positive: bool = False, seed: int = 0) -> tuple[torch.Tensor, ...]:
+def samples(
+    graph: Graph, positive: bool = False, seed: int = 0, reach: tuple[float, float] | None = None
+) -> tuple[torch.Tensor, ...]:
     """Normal numbers for every input."""
     random = np.random.default_rng(seed)
+    if reach is not None:
+        shapes = [tuple(value.shape.numpy()) for value in graph.inputs]
+        return tuple(torch.from_numpy(random.uniform(*reach, size=shape).astype(np.float32)) for shape in shapes)
     arrays = [random.normal(0.2, 1.5, size=tuple(value.shape.numpy())).astype(np.float32) for value in graph.inputs]
     return tuple(torch.from_numpy(np.abs(a) + 0.1 if positive else a) for a in arrays)
 

@@ -174,6 +174,25 @@ FLOAT: dict[str, Case] = {
     "celu": Case("Celu", ((1, 3, 4, 5),), {"alpha": 2.0}),
     "elu alpha": Case("Elu", ((1, 3, 4, 5),), {"alpha": 0.5}),
     "thresholded relu": Case("ThresholdedRelu", ((1, 3, 4, 5),), {"alpha": 0.5}),
+    "is infinite": Case("IsInf", ((1, 3, 4, 5),)),
+    "sinh": Case("Sinh", ((1, 3, 4, 5),)),
+    "cosh": Case("Cosh", ((1, 3, 4, 5),)),
+    "asinh": Case("Asinh", ((1, 3, 4, 5),)),
+    "acosh": Case("Acosh", ((1, 3, 4, 5),), reach=(1.01, 3.0)),
+    "atan": Case("Atan", ((1, 3, 4, 5),)),
+    "asin": Case("Asin", ((1, 3, 4, 5),), reach=(-1.0, 1.0)),
+    "acos": Case("Acos", ((1, 3, 4, 5),), reach=(-1.0, 1.0)),
+    "atanh": Case("Atanh", ((1, 3, 4, 5),), reach=(-0.95, 0.95)),
+    "shrink": Case("Shrink", ((1, 3, 4, 5),), {"lambd": 0.5, "bias": 0.25}),
+    "hardmax": Case("Hardmax", ((1, 6, 4, 5),), {"axis": 1}),
+    "mean variance": Case("MeanVarianceNormalization", ((2, 3, 4, 5),)),
+    "global lp pool": Case("GlobalLpPool", ((1, 3, 4, 5),)),
+    "reverse sequence": Case("ReverseSequence", ((5, 3, 4),), {"time_axis": 0, "batch_axis": 1}, {1: _i(1, 5, 3)}),
+    "scatter nd": Case("ScatterND", ((6, 4),), {}, {1: _i(4, -5).reshape(2, 1), 2: _w(2, 4)}),
+    "scatter nd, computed updates": Case("ScatterND", ((6, 4, 5), (2, 5)), {}, {1: np.array([[4, 1], [0, 3]])}),
+    "gather elements": Case("GatherElements", ((3, 4),), {"axis": 1}, {1: np.array([[0, -1], [3, 2], [1, 1]])}),
+    "center crop pad": Case("CenterCropPad", ((6, 5, 4),), {"axes": [0, 2]}, {1: _i(4, 7)}),
+    "cast like": Case("CastLike", ((2, 3),), {}, {1: _i(1)}),
     "tan": Case("Tan", ((1, 3, 4, 5),), tolerance=1e-4),
     "layer norm": Case("LayerNormalization", ((1, 6, 8),), {"axis": -1}, {1: _w(8), 2: _w(8)}),
     "layer norm of two axes": Case("LayerNormalization", ((1, 3, 4, 5),), {"axis": 2}, {1: _w(4, 5)}),
@@ -222,7 +241,7 @@ FLOAT: dict[str, Case] = {
 def test_float_file_computes_what_the_graph_computes(name: str, layout: Any) -> None:
     case = BOTH[name] if name in BOTH else FLOAT[name]
     graph = graph_of(case)
-    inputs = samples(graph, case.positive)
+    inputs = samples(graph, case.positive, reach=case.reach)
     expected = real(graph, inputs)
     export = build(graph, None, layout=layout)
     assert audit(export.data, graph, None).problems == ()
@@ -238,7 +257,7 @@ def test_float_file_computes_what_the_graph_computes(name: str, layout: Any) -> 
 def test_integer_file_is_within_rounding_of_the_plan(name: str) -> None:
     case = BOTH[name]
     graph = graph_of(case)
-    inputs = samples(graph, case.positive)
+    inputs = samples(graph, case.positive, reach=case.reach)
     plan = integer_plan(graph, inputs)
     export = build(graph, plan)
     assert audit(export.data, graph, plan).problems == ()
@@ -283,7 +302,9 @@ def test_an_average_that_no_kernel_computes_is_taken_in_float_and_said() -> None
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "conv 3x3 same", "depthwise", "gemm"])
+@pytest.mark.parametrize(
+    "name", ["add", "sub", "mul", "hard sigmoid", "hard swish", "conv 3x3 same", "depthwise", "gemm"]
+)
 @pytest.mark.parametrize("exponent", [-7, -12, -20])
 def test_grids_that_kernels_cannot_compute_with_do_not_reach_them(name: str, exponent: int) -> None:
     graph = graph_of(BOTH[name])
