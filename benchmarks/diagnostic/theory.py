@@ -30,31 +30,41 @@ from edgeq.basin.simulated import landscape_of
 DEFAULT = ("kws_dscnn/w2", "digits_cnn/w2", "character_gpt/w2")
 
 
+_KINDS = {"vision": ("classes",), "language": ("tokens",)}
+
+
 def fine_grids(rows: Sequence[Row]) -> list[str]:
     """(i): accuracy that QAT adds to the candidate as given, by bits of the weights (activations in float)."""
-    lines = ["| bits | cases | QAT minus PTQ, points: mean (worst, best) |", "|---|---|---|"]
-    for bits in (8, 6, 5, 4, 3, 2):
-        gaps = [
-            100 * (r["truth"]["qat"] - r["truth"]["raw"])
-            for r in rows
-            if r["setting"]["bits"] == f"w{bits}" and r["setting"]["method"] == "nearest" and "qat" in r["truth"]
-        ]
-        if gaps:
-            lines.append(f"| {bits} | {len(gaps)} | {np.mean(gaps):+.1f} ({min(gaps):+.1f}, {max(gaps):+.1f}) |")
+    lines = ["| models | bits | cases | QAT minus PTQ, points: mean (worst, best) |", "|---|---|---|---|"]
+    for kind, tasks in _KINDS.items():
+        for bits in (8, 6, 5, 4, 3, 2):
+            gaps = [
+                100 * (r["truth"]["qat"] - r["truth"]["raw"])
+                for r in rows
+                if r["setting"]["bits"] == f"w{bits}" and r["setting"]["method"] == "nearest" and "qat" in r["truth"]
+                and r["task"] in tasks
+            ]  # fmt: skip
+            if gaps:
+                spread = f"{np.mean(gaps):+.1f} ({min(gaps):+.1f}, {max(gaps):+.1f})"
+                lines.append(f"| {kind} | {bits} | {len(gaps)} | {spread} |")
     return lines
 
 
 def deployed_first(rows: Sequence[Row]) -> list[str]:
     """(ii): in recoveries that worked, does the deployed altitude fall while that of the latent weights need not?"""
-    trained = [r for r in rows if r["qat"] is not None and loses(r)]
-    worked = [r for r in trained if r["qat"]["deployed"][-1] < 0.5 * r["qat"]["deployed"][0]]
-    fell = sum(r["qat"]["deployed"][1] < r["qat"]["deployed"][0] for r in worked)
-    rose = sum(max(r["qat"]["latent"][1:]) > r["qat"]["latent"][0] for r in worked)
-    above = sum(r["qat"]["latent"][-1] > r["qat"]["deployed"][-1] for r in worked)
-    return [
-        f"{len(worked)} recoveries at least halved the held-out altitude: in {fell} it fell by the first reading, "
-        f"in {rose} the latent weights' own altitude rose meanwhile, in {above} it ended *above* the deployed one's."
-    ]
+    lines = []
+    for kind, tasks in _KINDS.items():
+        trained = [r for r in rows if r["qat"] is not None and loses(r) and r["task"] in tasks]
+        worked = [r for r in trained if r["qat"]["deployed"][-1] < 0.5 * r["qat"]["deployed"][0]]
+        fell = sum(r["qat"]["deployed"][1] < r["qat"]["deployed"][0] for r in worked)
+        rose = sum(max(r["qat"]["latent"][1:]) > r["qat"]["latent"][0] for r in worked)
+        above = sum(r["qat"]["latent"][-1] > r["qat"]["deployed"][-1] for r in worked)
+        lines.append(
+            f"- {kind}: {len(worked)} recoveries at least halved the held-out altitude: in {fell} it fell by the first "
+            f"reading, in {rose} the latent weights' own altitude rose meanwhile, in {above} it ended *above* the "
+            "deployed one's."
+        )
+    return lines
 
 
 def controls(name: str, bits: str) -> list[str]:
