@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
 from edgeq.basin.cost import GRADIENT, WIDTH_EVALUATIONS, Cost, Options, layer_passes, price, reading_passes
 from edgeq.basin.dither import TRIALS, dither
 from edgeq.basin.divergence import Reference, Task, altitude, refer
 from edgeq.basin.evidence import evidence
+from edgeq.basin.labelled import accuracies, losses
 from edgeq.basin.landscape import Batches, Landscape
 from edgeq.basin.probe import CHECKS, Probe, probe
 from edgeq.basin.reading import Reading, read
@@ -82,6 +82,7 @@ class Diagnosis:
         landscape: the better of the candidate as given and repaired, for pictures.
         samples: probe samples used.
         accuracy: share of right decisions of the float model, the candidate as given and repaired; None without labels.
+        loss: their cross-entropy, nats a decision; None without labels.
         cost: what was promised; ``seconds`` what it took.
         seconds: wall time.
     """
@@ -98,6 +99,7 @@ class Diagnosis:
     landscape: Landscape
     samples: int
     accuracy: dict[str, float] | None
+    loss: dict[str, float] | None
     cost: Cost
     seconds: float
 
@@ -125,7 +127,7 @@ def diagnose(
         landscape: float model and candidate.
         samples: unlabelled probe samples; nothing else may have been fitted to them.
         training: other unlabelled samples for the probe's steps; without them no probe is run.
-        labels: of the probe samples, to state the task's accuracy beside; nothing else is derived from them.
+        labels: of the probe samples, to state accuracy and task loss beside; nothing else is derived from them.
         repair: the statistics repair; without it only the candidate as given is judged.
         rounding: a trial of better rounding, made where the candidate is not inside; without it the path alone tells
             whether rounding will help.
@@ -171,6 +173,11 @@ def diagnose(
         least_bits=landscape.least_bits,
         thresholds=rules,
     )
+    states, decisions = {"candidate": landscape}, {"candidate": raw.path.decisions}
+    if repaired is not None:
+        states["repaired"], decisions["repaired"] = fixed, repaired.path.decisions
+    if task == "values":
+        labels = None
     shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
     return Diagnosis(
         verdict=replace(verdict, evidence=evidence(raw, repaired, trials.rounded, trial)),
@@ -184,21 +191,11 @@ def diagnose(
         blame=shares,
         landscape=fixed,
         samples=len(reference),
-        accuracy=None if labels is None or task == "values" else _accuracy(reference, raw, repaired, labels),
+        accuracy=None if labels is None else accuracies(reference, decisions, labels),
+        loss=None if labels is None else losses(reference, states, labels),
         cost=cost,
         seconds=time.perf_counter() - started,
     )
-
-
-def _accuracy(
-    reference: Reference, raw: Reading, repaired: Reading | None, labels: npt.NDArray[np.integer]
-) -> dict[str, float]:
-    chosen = [reference.divergence.decisions(z0) for z0 in reference.outputs]
-    decided = {"float": torch.cat([c for c in chosen if c is not None]).numpy(), "candidate": raw.path.decisions}
-    if repaired is not None:
-        decided["repaired"] = repaired.path.decisions
-    flat = labels.reshape(len(labels), -1)
-    return {state: float((d == flat).mean()) for state, d in decided.items() if d is not None and d.shape == flat.shape}
 
 
 class _Work:

@@ -24,6 +24,7 @@ def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
         **_reading(diagnosis.raw),
         "repaired": None if diagnosis.repaired is None else _reading(diagnosis.repaired),
         "accuracy": diagnosis.accuracy,
+        "loss": diagnosis.loss,
         "layers": [
             {
                 "name": layer.name,
@@ -99,7 +100,10 @@ def lines(diagnosis: Diagnosis, remedies: Sequence[str], most: int = 8) -> tuple
     found = [f"{diagnosis.verdict.name.upper()}: {diagnosis.verdict.cause}"]
     found += [f"  {line}" for line in diagnosis.verdict.evidence]
     if diagnosis.accuracy is not None:
-        found.append("  with labels: " + ", ".join(f"{k} {100 * v:.1f} %" for k, v in diagnosis.accuracy.items()))
+        losses = diagnosis.loss or {}
+        told = [f"{k} {100 * v:.1f} %" + (f", loss {losses[k]:.3g}" if k in losses else "")
+                for k, v in diagnosis.accuracy.items()]  # fmt: skip
+        found.append("  with labels: " + "; ".join(told))
     if diagnosis.layers:
         width = max(len(layer.name) for layer in diagnosis.layers[:most])
         found.append(f"{'layer':<{width}}  bits  share of D  grid/width  fewest safe bits")

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from edgeq.basin.cost import Cost, Options
 from edgeq.basin.diagnose import Diagnosis, diagnose
@@ -61,6 +62,16 @@ def test_labels_are_reported_and_decide_nothing(coarse: Diagnosis) -> None:
     assert coarse.accuracy is not None
     assert coarse.accuracy["float"] > 0.9
     assert coarse.accuracy["candidate"] < coarse.accuracy["float"]
+    # The task's loss beside it, against the float model's own logits.
+    assert coarse.loss is not None
+    assert coarse.loss.keys() == coarse.accuracy.keys() == {"float", "candidate", "repaired"}
+    (x,) = demo.batches("evaluation", 0, 160, 160)[0]
+    labels = demo.samples("evaluation")[1][:160]
+    rows = coarse.landscape.run(coarse.landscape.origin, (x,), 0.0)[0].detach().numpy().astype(np.float64)
+    expected = -np.log(np.take_along_axis(softmax(rows, 1), labels[:, None], 1)).mean()
+    # Batches of another size sum in another order.
+    assert coarse.loss["float"] == pytest.approx(expected, rel=1e-4)
+    assert coarse.loss["candidate"] > coarse.loss["repaired"] > coarse.loss["float"]
 
 
 def test_the_drop_never_exceeds_the_bound_that_needs_no_label(coarse: Diagnosis) -> None:
