@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 import torch
 from candidates import batches
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from subjects import Subject, subject
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,7 +39,7 @@ SCRIPTS = {"nncf": "nncf_onnx", "torchao": "torchao_pt2e", "brevitas": "brevitas
 DEFAULT = (
     "nncf/w8a8/mixed", "torchao/w8a8/nearest", "torchao/w4a8/nearest", "brevitas/w8a8/nearest",
     "brevitas/w4a8/gptq+mse+bias", "brevitas/w3a8/nearest", "brevitas/w4a4/nearest", "aimet/w8a8/cle",
-    "aimet/w4a8/nearest", "onnxruntime/w8a8/qdq", "onnxruntime/w8a8/qoperator", "onnxruntime/w8a8/dynamic",
+    "aimet/w4a8/nearest", "onnxruntime/w8a8/qdq", "onnxruntime/w8a8/qoperator",
 )  # fmt: skip
 _FLOAT = assets.FOLDER / "cifar_resnet_weights" / "resnet20.onnx"
 _PROBE, _CALIBRATION = 96, 256
@@ -81,9 +81,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _onnxruntime(method: str, x: np.ndarray[Any, Any], path: Path) -> None:
-    if method == "dynamic":
-        quantize_dynamic(_FLOAT, path, weight_type=QuantType.QInt8)
-        return
     layout = QuantFormat.QDQ if method == "qdq" else QuantFormat.QOperator
     quantize_static(_FLOAT, path, _Reader(x), quant_format=layout, per_channel=True, weight_type=QuantType.QInt8)
 

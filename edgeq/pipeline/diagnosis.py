@@ -59,6 +59,8 @@ _WORDS = {
     "widths": ("Grid against basin", "Each layer's grid step against the width of its basin."),
 }
 _TRAINING_SAMPLES = 512
+#: More bits are advised for layers with at least this part of the worst layer's blame.
+_BLAMED = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +196,8 @@ def examine(
         announce=announce,
         progress=progress,
     )
-    blamed = [layer.name for layer in found.layers]
+    worst = max((layer.blame for layer in found.layers), default=0.0)
+    blamed = [layer.name for layer in found.layers if layer.blame >= _BLAMED * worst]
     safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
     share = found.raw.activations_share
     command = shlex.join([*shlex.split(command), *candidate.flags])

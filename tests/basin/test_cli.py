@@ -76,6 +76,11 @@ def test_a_file_is_cured_in_its_own_number_format(
         # Whether rounding helps is tried in that format too.
         assert found["rounded"] < found["D"]
         assert all(f"--bits {bits}" in line for line in found["remedy"])
+        # More bits go to layers that are to blame, not to those that are not.
+        blame = {layer["name"]: layer["blame"] for layer in found["layers"]}
+        wider = {name for name in blame for line in found["remedy"] if f"--bits-for {name}=" in line}
+        assert wider
+        assert all(blame[name] >= 0.05 * max(blame.values()) for name in wider)
 
 
 @pytest.mark.parametrize(
