@@ -7,6 +7,7 @@
   installed ONNX Runtime's optimized graph computes it on codes.
 - integer in LiteRT: the plan's rules make the op integer and the TFLite exporter writes it.
 - float fallback: formats that can hold the op in float beside an integer part.
+- its parts: the passes write the op out as the standard defines it, and its parts have rows of their own.
 - an op that takes codes itself is executed as it is where it stands in a model that is read.
 """
 
@@ -26,6 +27,7 @@ from edgeq.exporters.onnx.audit import optimized_graph
 from edgeq.exporters.tflite.ops import OPS as TFLITE_OPS
 from edgeq.graph.conformance import Case, failure, node_cases
 from edgeq.graph.ops import OPS, REFUSED, microsoft_integer, quantization
+from edgeq.graph.passes.expand_functions import EXPANDED
 from edgeq.plan.ops import FUSED_ACTIVATIONS, INTEGER, WEIGHTED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,6 +140,8 @@ def table(passes: Mapping[Key, Counted], onnxruntime_integer: Mapping[str, bool]
             runtime = "fused into the op before"
         litert = _yes(integer and tflite)
         fallback = "ONNX, TFLite" if tflite else "ONNX"
+        if op in EXPANDED and not domain:
+            runtime, litert, fallback = "its parts", "its parts", "ONNX, TFLite"
         if (domain, op) in _TAKES_CODES:
             runtime, litert, fallback = "takes codes itself", "no", "none needed"
         rows.append(f"| {label} | {_versions(domain, op)} | {tests} | {runtime} | {litert} | {fallback} |")

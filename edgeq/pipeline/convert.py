@@ -23,7 +23,7 @@ from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_p
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
 from edgeq.pipeline.repeat import command
-from edgeq.pipeline.settle import evened, left_in_float, settle
+from edgeq.pipeline.settle import evened, left_in_float, not_judged, settle
 from edgeq.pipeline.storage import stored
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
@@ -115,7 +115,7 @@ def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Repo
     reporter.start("export")
     files = write_files(options, model, plan, profiles, place)
     lie = stored(plan, ((file.name, file.audit) for file in files.written))
-    notes = (*told(findings), *left_in_float(skeleton), *even, *linted, *files.notes, *lie)
+    notes = (*told(findings), *not_judged(model.graph), *left_in_float(skeleton), *even, *linted, *files.notes, *lie)
     reporter.finish(
         ", ".join(
             f"{f.name} {f.integer.size_bytes:,} B, {f.audit.integer_mac_share:.1%} of MACs integer"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from edgeq.calibration.migration import migrated, migrations
 from edgeq.calibration.ranges import observe
+from edgeq.graph.graph import Graph, name
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.plan.branches import candidates, too_different
 from edgeq.plan.plan import Skeleton
@@ -49,6 +50,15 @@ def _apart(model: Model, skeleton: Skeleton, sets: Sets) -> Mapping[str, str]:
     each = replace(skeleton, groups={value: value for value in sorted(branches)}, fixed={}, clamps={})
     seen = observe(model.module, sets.calibration.take(_SAMPLES), each)
     return too_different(model.graph, skeleton, seen.extremes)
+
+
+def not_judged(graph: Graph) -> tuple[str, ...]:
+    """A sentence on the outputs that no metric looks at."""
+    first, *others = (name(value) for value in graph.outputs)
+    if not others:
+        return ()
+    listed = ", ".join(repr(other) for other in others[:4]) + (" ..." if len(others) > 4 else "")
+    return (f"the gate judges the first output, {first!r}; {listed} can be seen in the table of layers alone",)
 
 
 def left_in_float(skeleton: Skeleton) -> tuple[str, ...]:

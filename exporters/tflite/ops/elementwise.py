@@ -32,7 +32,6 @@ BINARY: dict[str, tuple[str, str, bool]] = {
     "Max": ("MAXIMUM", "MaximumMinimum", False),
     "Min": ("MINIMUM", "MaximumMinimum", False),
     "Sum": ("ADD", "Add", True),
-    "BitwiseXor": ("BITWISE_XOR", "BitwiseXor", False),
     "Xor": ("NOT_EQUAL", "NotEqual", False),
 }
 
