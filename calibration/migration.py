@@ -31,6 +31,8 @@ from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import affine_from_range
 
 Array = npt.NDArray[np.float64]
+#: Numbers of a weight that are looked at.
+_MOST_NUMBERS = 1 << 23
 Samples = Iterable[tuple[torch.Tensor, ...]]
 
 #: Outputs are mended where their mean squared error falls to this part, inputs where their products' does.
@@ -212,8 +214,10 @@ def _error(seen: _Seen, matrices: list[Array], bits: list[tuple[int, int]], fact
 
 
 def _inputs_first(graph: Graph, unit: Unit) -> Array:
-    weight = np.asarray(graph.constant(unit.weight or ""), np.float64)
-    return weight if output_axis(graph.node(unit.name)) == 1 else weight.T
+    """The weight as (inputs, outputs); of a very large one every n-th output, which tell the same of its inputs."""
+    weight = np.asarray(graph.constant(unit.weight or ""))
+    weight = weight if output_axis(graph.node(unit.name)) == 1 else weight.T
+    return weight[:, :: max(1, weight.size // _MOST_NUMBERS)].astype(np.float64)
 
 
 def _scale_weight(graph: Graph, unit: Unit, each: Migration) -> None:
