@@ -144,8 +144,11 @@ class _Search:
 
     def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring."""
-        fine = all(grid.bits >= FINE for grid in self.best.plan.activations.values())
-        return fine and self.activations is not None and self.loss <= NEAR * self.activations
+        return self.fine() and self.activations is not None and self.loss <= NEAR * self.activations
+
+    def fine(self) -> bool:
+        """Whether no activation is coarse."""
+        return all(grid.bits >= FINE for grid in self.best.plan.activations.values())
 
     def try_other_ranges(self) -> None:
         """Where the activations have most of the loss: ranges of another observer."""
@@ -158,13 +161,16 @@ class _Search:
             self.ask_activations()
 
     def try_equalization(self) -> None:
-        """Equalized weights, where there are pairs."""
-        found = self.shop.equalized(self.best.graph, self.best.ranges)
-        if found is not None:
-            graph, ranges = found
-            if self._offer(f"equalization{self.prefix}", Candidate(graph, ranges, self.shop.plan("nearest", *found))):
-                self.prefix = f" after equalization{self.prefix}"
-                self.ask_activations()
+        """Equalized weights, where there are pairs; not at the cost of coarse activations, which no method mends."""
+        made = self.shop.equalized(self.best.graph, self.best.ranges)
+        if made is None:
+            return
+        name, found = f"equalization{self.prefix}", Candidate(*made, self.shop.plan("nearest", *made))
+        if not self.fine() and self.shop.loss(found, False) > (self.activations or 0.0):
+            self.trials.append(Trial(name, self.shop.loss(found, True)))
+        elif self._offer(name, found):
+            self.prefix = f" after equalization{self.prefix}"
+            self.ask_activations()
 
     def try_method(self, name: str) -> bool:
         """Whether the method is worth its time."""

@@ -1,7 +1,7 @@
 """The search of --method auto: it starts cheap, follows the loss, says why it stops, and keeps the best."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,15 +20,23 @@ class _Plan:
     observer: str
     graph: str
     activations: Mapping[str, Any]
+    biases: Mapping[str, Any] = field(default_factory=lambda: {"layer": None})
 
 
 def found(
-    losses: Mapping[str, float], activations: float, *, equalized: bool = False, bits: int = 8
+    losses: Mapping[str, float],
+    activations: float,
+    *,
+    equalized: bool = False,
+    equalized_activations: float | None = None,
+    bits: int = 8,
 ) -> tuple[Candidate, Story]:
     """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
 
     def loss(candidate: Candidate, weights: bool) -> float:
         made: Any = candidate.plan
+        if not weights and made.graph == "equalized" and equalized_activations is not None:
+            return equalized_activations
         if not weights:
             return activations / 2 if made.observer == "Mse" else activations
         for key in (f"{made.method}/{made.graph}", f"{made.method}/{made.observer}", made.method):
@@ -102,3 +110,14 @@ def test_equalization_is_kept_only_where_it_helps(loss: float) -> None:
     graph: Any = best.graph
     assert graph == ("equalized" if loss < 0.9 else "float")
     assert kept(story) == ["bias after equalization" if loss < 0.9 else "bias"]
+
+
+@pytest.mark.parametrize(("after", "graph"), [(0.25, "equalized"), (0.35, "float")])
+def test_equalization_that_makes_coarse_activations_worse_is_not_kept(after: float, graph: str) -> None:
+    # Nearest gains by it either way; what the activations lose, better rounding of the weights does not bring back.
+    losses = {"nearest/equalized": 0.4, "nearest/Mse": 0.9, "nearest": 0.5, "bias": 0.3, "statistics": 0.3}
+    losses |= {"gptq": 0.2, "gptq+variance": 0.1, "brecq": 0.1}
+    best, story = found(losses, 0.3, equalized=True, equalized_activations=after, bits=4)
+    assert (best.graph, best.plan.method) == (graph, "gptq+variance")
+    tried = next(trial for trial in story.trials if trial.method == "equalization")
+    assert (tried.loss, tried.kept) == (0.4, False)
