@@ -18,6 +18,7 @@ from edgeq.graph.graph import Graph
 from edgeq.pipeline.inputs import Sets, open_model, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.settle import settle
 from edgeq.plan.bits import Bits
 from edgeq.plan.ops import WEIGHTED
 from edgeq.plan.rules import decide
@@ -36,11 +37,13 @@ def choose(job: Job) -> Result:
     model = open_model(options)
     if job.ends:
         options = replace(options, overrides=tuple((layer, Bits(8, 8)) for layer in _ends(model.graph)))
-    skeleton = decide(model.graph, request(options, ()))
+    asked = request(options, ())
+    skeleton = decide(model.graph, asked)
     sets = _sets(job, model.graph)
     file = Path(job.output) / "model.onnx"
     result = Result(file=str(file))
     with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder)) as stages, result.clock():
+        model, skeleton = settle(model, skeleton, asked, sets)
         ranges = calibrate(options, model, skeleton, sets, stages, SILENT)
         quantized = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
     result.note = f"chose {quantized.plan.method}" if job.method == "auto" else ""
