@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -29,7 +28,7 @@ from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
-from edgeq.release.atomic import check_destination
+from edgeq.release.atomic import check_destination, scratch_folder
 from edgeq.release.bundle import write_bundle
 from edgeq.release.gate import gate
 from edgeq.release.outcome import Judgement, Outcome
@@ -70,9 +69,9 @@ def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
     with (
         RunFolder(output.with_name(f".{output.name}.run")) as folder,
         # Large constants lie here while they are needed; the release folder gets a copy.
-        tempfile.TemporaryDirectory(prefix="files-", dir=folder.path) as files,
+        scratch_folder(folder.path, "files") as files,
     ):
-        return _run_stages(options, folder, Path(files), reporter)
+        return _run_stages(options, folder, files, reporter)
 
 
 def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Reporter) -> Conversion:

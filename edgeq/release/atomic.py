@@ -49,6 +49,25 @@ def whole_folder(destination: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Give a folder for what is needed only while the block runs; what killed runs left of that name is removed.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    for left in parent.glob(f"{name}-*"):
+        with contextlib.suppress(OSError), _claimed(left):  # a run that is still alive holds its claim
+            shutil.rmtree(left, ignore_errors=True)
+    with output_errors(parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+    try:
+        with _claimed(temporary):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def check_destination(destination: Path) -> None:
     """Refuse before any work what :func:`whole_folder` would refuse at the end.
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgeq.errors import OutputError
 from edgeq.release import atomic
-from edgeq.release.atomic import finish_interrupted, whole_folder, write_file
+from edgeq.release.atomic import finish_interrupted, scratch_folder, whole_folder, write_file
 
 
 def fill(folder: Path, text: str) -> None:
@@ -117,6 +117,19 @@ def test_a_run_that_is_still_alive_keeps_its_temporary_folder(tmp_path: Path) ->
             fill(second, "second")
         assert first.is_dir()
     assert (tmp_path / "release" / "model.onnx").read_text() == "first"
+
+
+def test_a_scratch_folder_goes_and_takes_what_killed_runs_left_along(tmp_path: Path) -> None:
+    left = tmp_path / "files-left"
+    left.mkdir()
+    (left / "model.onnx.data").write_bytes(b"large")
+    with scratch_folder(tmp_path, "files") as first:
+        assert not left.exists()
+        (first / "mine").touch()
+        with scratch_folder(tmp_path, "files") as second:
+            assert (first / "mine").is_file()  # a run that is still alive keeps its own
+            assert first != second
+    assert not list(tmp_path.iterdir())
 
 
 def test_write_file_is_whole_and_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
