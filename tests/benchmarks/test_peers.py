@@ -161,8 +161,9 @@ def test_every_peer_has_a_script_and_pinned_requirements() -> None:
     from peers.environments import REQUIREMENTS
 
     text = (BENCHMARKS / "peers.py").read_text(encoding="utf-8")
+    recovery = (BENCHMARKS / "recovery_peers.py").read_text(encoding="utf-8")
     for name, asked in REQUIREMENTS.items():
-        assert f'"{name}"' in text
+        assert f'"{name}"' in text + recovery, f"{name}: no benchmark takes it"
         assert "==" in asked[0], f"{name}: the peer itself is pinned"
     scripts = [p.stem for p in (BENCHMARKS / "peers").glob("*.py") if "\n    run(" in p.read_text(encoding="utf-8")]
     assert set(scripts) <= {part for part in text.split('"') if part.isidentifier()}
