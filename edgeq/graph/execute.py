@@ -6,6 +6,7 @@ Initializers are buffers of the module. Every fx node carries ``meta["value"]``,
 
 import inspect
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -84,6 +85,10 @@ class _Constants:
         return self.built[value] if array is None else array.tolist()
 
 
+#: Bytes from which a constant that cannot be written, as of a mapped file, is used where it lies.
+_SHARED = 1 << 24
+
+
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
     """A tensor of an initializer's array; types below a byte and 8-bit floats (ml_dtypes) are widened."""
     if array.dtype.kind in "OUS":
@@ -96,6 +101,10 @@ def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(array, copy=True, order="C").view(np.int16)).view(torch.bfloat16)
     elif array.dtype.kind == "V" or array.dtype.name.startswith(("float8", "float4")):
         array = array.astype(np.float32)
+    if array.nbytes >= _SHARED and array.flags.c_contiguous and not array.flags.writeable:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of memory that must not be written: it is not
+            return torch.from_numpy(array)
     return torch.from_numpy(np.array(array, copy=True, order="C"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgeq.errors import ModelError, UnsupportedOpError
-from edgeq.graph.execute import iterate_values, named_outputs, shapes, to_torch, zeros_for
+from edgeq.graph.execute import _SHARED, as_tensor, iterate_values, named_outputs, shapes, to_torch, zeros_for
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.passes import clean
 
@@ -114,3 +114,10 @@ def test_an_attribute_that_an_op_does_not_have() -> None:
 def test_a_module_knows_its_onnx_nodes(graph: Graph) -> None:
     calls = {node.meta["onnx"] for node in to_torch(graph).graph.nodes if "onnx" in node.meta}
     assert calls == {name(node) for node in graph.nodes}
+
+
+def test_a_large_constant_that_cannot_be_written_is_used_where_it_lies() -> None:
+    large = np.frombuffer(bytes(_SHARED), np.float32)
+    assert as_tensor(large).data_ptr() == large.ctypes.data
+    own = np.zeros(_SHARED, np.float32)
+    assert as_tensor(own).data_ptr() != own.ctypes.data
