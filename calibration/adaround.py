@@ -38,13 +38,15 @@ def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int =
     squared = scale.pow(2).mean(2) if problem.block else scale.pow(2)
     unit = (squared * problem.hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None]).clamp(min=1e-30)
     # Where GPTQ left the neighbourhood of the target, its own code is the floor or the ceiling.
-    floor = torch.minimum(torch.maximum(torch.floor(problem.target / wide), codes - 1), codes)
-    fraction = torch.clamp(problem.target / wide - floor, 0.01, 0.99)
+    in_steps, gap = problem.target / wide, 2 if problem.odd else 1
+    below = 2 * torch.floor((in_steps - 1) / 2) + 1 if problem.odd else torch.floor(in_steps)
+    floor = torch.minimum(torch.maximum(below, codes - gap), codes)
+    fraction = torch.clamp((in_steps - floor) / gap, 0.01, 0.99)
     v = torch.logit((fraction + 0.1) / 1.2).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=LEARNING_RATE)
     for step in range(steps):
         h = _rectified_sigmoid(v)
-        rows = torch.clamp(floor + h, -problem.qmax, problem.qmax) * wide
+        rows = torch.clamp(floor + gap * h, -problem.qmax, problem.qmax) * wide
         loss = (problem.loss(rows) / unit).sum()
         if step >= WARM_UP * steps:
             progress = (step / steps - WARM_UP) / (1 - WARM_UP)
@@ -54,7 +56,7 @@ def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int =
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        return torch.clamp(floor + (_rectified_sigmoid(v) >= 0.5), -problem.qmax, problem.qmax)
+        return torch.clamp(floor + gap * (_rectified_sigmoid(v) >= 0.5), -problem.qmax, problem.qmax)
 
 
 def _rectified_sigmoid(v: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import activation_grids, quantized_bias
+from edgeq.calibration.grids import SPARSE, activation_grids, largest_code, quantized_bias
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
@@ -68,7 +68,7 @@ def sensitivity(
     alternatives: dict[str, dict[int, tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def record(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-        found = {bits: gptq(replace(problem, qmax=2 ** (bits - 1) - 1)) for bits in widths}
+        found = {bits: gptq(_at(problem, bits)) for bits in widths}
         alternatives[problem.name] = found
         return gptq(problem)
 
@@ -118,6 +118,12 @@ def allocate(measured: Sensitivity, budget_bytes: float) -> dict[str, int]:
     return {unit: bits for (unit, bits), taken in zip(choices, solved.x, strict=True) if taken > 0.5}
 
 
+def _at(problem: Layer, bits: int) -> Layer:
+    """The problem at another width."""
+    odd = bits == 2 and float((problem.weight == 0).double().mean()) < SPARSE
+    return replace(problem, qmax=largest_code(bits, odd=odd), odd=odd)
+
+
 def _monotone(measured: Mapping[int, float]) -> dict[int, float]:
     # More bits cannot truly hurt: noise of the measurement is evened out from the widest down.
     result: dict[int, float] = {}
@@ -133,7 +139,8 @@ def _replaced(graph: Graph, plan: Plan, unit_name: str, bits: int, codes: torch.
     old = plan.weights[unit.weight].quantization
     flat = scale.reshape(-1).numpy().astype(np.float32)
     shaped = flat[0].reshape(()) if old.axis is None else flat
-    grid = Quantization(shaped, np.zeros(shaped.shape, np.int64), bits, old.axis, narrow=True)
+    zeros = np.zeros(shaped.shape, np.int64)
+    grid = Quantization(shaped, zeros, bits, old.axis, narrow=True, odd=bits == 2 and bool((codes % 2 != 0).all()))
     weight = QuantizedConstant(from_rows(graph, unit, codes.numpy()).astype(np.int64), grid)
     weights = {**plan.weights, unit.weight: weight}
     if unit.name not in plan.biases:

@@ -29,7 +29,7 @@ def descend(
         changed = 0
         for k in range(codes.shape[2]):
             wanted = codes[:, :, k] + pull[:, :, k] / (diagonal[:, None, k] * wide[:, :, k])
-            q = torch.clamp(torch.round(wanted), -problem.qmax, problem.qmax)
+            q = problem.snap(wanted)
             step = q - codes[:, :, k]
             if bool(step.any()):
                 changed += int(step.count_nonzero())

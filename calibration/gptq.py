@@ -83,14 +83,14 @@ def _rounded(
         # A scale for each column, by its place before it was moved.
         scale = part.transpose(0, 1).flatten(1, 2)
         of_column = order // problem.block if problem.block else None
-        codes, loss = _round(w, scale, factor, problem.qmax, of_column)
+        codes, loss = _round(w, scale, factor, problem, of_column)
         codes = torch.empty_like(codes).scatter_(1, order[:, :, None].expand_as(codes), codes)
         shaped = codes.transpose(1, 2).reshape(groups, len(part), outputs, depth).transpose(0, 1)
         yield part, shaped, loss.reshape(groups, len(part), outputs).transpose(0, 1)
 
 
 def _round(
-    w: torch.Tensor, scales: torch.Tensor, factor: torch.Tensor, qmax: int, of_column: torch.Tensor | None
+    w: torch.Tensor, scales: torch.Tensor, factor: torch.Tensor, problem: Layer, of_column: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes (groups, K, rows) and L (groups, rows) of targets w, which are used up.
 
@@ -105,7 +105,7 @@ def _round(
         for k in range(start, stop):
             if of_column is not None:
                 scale = scales.gather(2, of_column[:, k, None, None].expand(-1, scales.shape[1], 1))[:, :, 0]
-            q = torch.round(w[:, k] / scale).clamp_(-qmax, qmax)
+            q = problem.snap(w[:, k] / scale)
             codes[:, k] = q
             error = torch.addcmul(w[:, k], q, scale, value=-1).div_(factor[:, k, k, None])
             if k + 1 < stop:

@@ -1,8 +1,8 @@
 """The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
 
 Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
-Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, a scale per output channel (or one for the tensor, or one for each
-block of an output's inputs, in half precision, as LiteRT stores them).
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, at 2 bits -3, -1, 1, 3 (with a zero they would be three); a scale per
+output channel (or one for the tensor, or for each block of an output's inputs, in half precision, as LiteRT stores it).
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 
@@ -23,6 +23,8 @@ Array = npt.NDArray[np.float32]
 
 #: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
 LARGEST_BIAS = 2**30
+#: A weight of which this part is exactly zero keeps a zero at 2 bits.
+SPARSE = 0.25
 #: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.
 SMALLEST_RATIO = 2.0**-20
 
@@ -51,6 +53,7 @@ class Weighted:
         axis: its output channels, or None for one scale.
         readers: the units that read it, in order.
         block: how many inputs of an output share a scale; 0 for all.
+        odd: codes are odd (see ``Quantization.odd``).
     """
 
     name: str
@@ -59,11 +62,12 @@ class Weighted:
     axis: int | None
     readers: tuple[Unit, ...]
     block: int = 0
+    odd: bool = False
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return int(2 ** (self.bits - 1)) - 1
+        return largest_code(self.bits, odd=self.odd)
 
     @property
     def rows(self) -> Array:
@@ -86,9 +90,14 @@ class Weighted:
             shape = [s // self.block if i == self._inputs else s for i, s in enumerate(self.real.shape)]
             cut = np.asarray(scale, np.float32).reshape(shape)
             zero = np.zeros(shape, np.int64)
-            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block)
+            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block, odd=self.odd)
         shaped = np.asarray(scale, np.float32).reshape(() if self.axis is None else (-1,))
-        return Quantization(shaped, np.zeros(shaped.shape, np.int64), self.bits, self.axis, narrow=True)
+        return Quantization(shaped, np.zeros(shaped.shape, np.int64), self.bits, self.axis, narrow=True, odd=self.odd)
+
+
+def largest_code(bits: int, *, odd: bool = False) -> int:
+    """The largest code of a weight of so many bits."""
+    return int(2 ** (bits - (not odd))) - 1
 
 
 def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
@@ -113,7 +122,8 @@ def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
         axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
         bits, block = widths.pop()
         own = block or 0 if axis is not None else 0
-        found[value] = Weighted(value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own)
+        odd = bits == 2 and real.size > 0 and float((real == 0).mean()) < SPARSE
+        found[value] = Weighted(value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own, odd)
     return found
 
 
@@ -133,7 +143,8 @@ def safe_scales(
 ) -> Array:
     """The wanted scales, one for each of the weight's rows, widened where a kernel could not compute with them.
 
-    - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax.
+    - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax. Of odd codes none is
+      zero: there it gets the smallest scale.
     - A scale under ``SMALLEST_RATIO`` of the largest is raised to it.
     - A block's scale is a number of half precision.
     - A scale on which a reader's bias would exceed ``LARGEST_BIAS`` codes is raised until it fits.
@@ -141,6 +152,8 @@ def safe_scales(
     scale = np.asarray(wanted, np.float64).copy()
     alive = np.abs(weight.rows).max(1, initial=0.0) > 0
     scale[~alive] = np.median(scale[alive]) if alive.any() else 1.0 / weight.qmax
+    if weight.odd:
+        scale[~alive] = 0.0
     scale = np.maximum(scale, max(scale.max() * SMALLEST_RATIO, float(np.finfo(np.float32).tiny)))
     if weight.block:
         return half_precision(scale)

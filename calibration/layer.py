@@ -32,6 +32,7 @@ class Layer:
         name: the unit whose layer it is.
         block: how many inputs of an output share a scale, 0 for all; scales are then (groups, outputs, K / block), else
             (groups, outputs).
+        odd: codes are odd.
     """
 
     weight: torch.Tensor
@@ -41,6 +42,7 @@ class Layer:
     per_channel: bool
     name: str = ""
     block: int = 0
+    odd: bool = False
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """L of each output, (groups, outputs)."""
@@ -49,7 +51,11 @@ class Layer:
 
     def nearest(self, scale: torch.Tensor) -> torch.Tensor:
         """Codes of the float weight, rounded to nearest, on those scales."""
-        return torch.clamp(torch.round(self.weight / self.wide(scale)), -self.qmax, self.qmax)
+        return self.snap(self.weight / self.wide(scale))
+
+    def snap(self, in_steps: torch.Tensor) -> torch.Tensor:
+        """The nearest code of numbers in units of their scale."""
+        return nearest_code(in_steps, self.qmax, odd=self.odd)
 
     def wide(self, scale: torch.Tensor) -> torch.Tensor:
         """Scales that multiply codes (groups, outputs, K)."""
@@ -78,6 +84,7 @@ def layer(
     damping: float = DAMPING,
     name: str = "",
     block: int = 0,
+    odd: bool = False,
 ) -> Layer:
     """The problem of a weight (groups, outputs, K) with those moments of its input."""
     diagonal = moments.qq.diagonal(dim1=1, dim2=2)
@@ -86,4 +93,10 @@ def layer(
     hessian = moments.qq + identity
     wanted = weight @ (moments.fq + identity)
     target = torch.linalg.solve(hessian, wanted, left=False)
-    return Layer(weight, target, hessian, qmax, per_channel, name, block)
+    return Layer(weight, target, hessian, qmax, per_channel, name, block, odd)
+
+
+def nearest_code(in_steps: torch.Tensor, qmax: int, *, odd: bool = False) -> torch.Tensor:
+    """The nearest code from -qmax to qmax, the nearest odd one where codes are odd."""
+    found = torch.floor(in_steps / 2).mul_(2).add_(1) if odd else torch.round(in_steps)
+    return found.clamp_(-qmax, qmax)

@@ -119,9 +119,9 @@ class _State:
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
         per_channel = weight.axis is not None
         if self.first_order:
-            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block)
+            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, weight.odd)
         else:
-            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name, block=weight.block)
+            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name, block=weight.block, odd=weight.odd)
         codes, scale = self.rounding(problem)
         if self.match_variance:
             variances = output_variances(self.walk, unit, rows, codes * problem.wide(scale))

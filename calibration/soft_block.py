@@ -12,6 +12,7 @@ import torch
 
 from edgeq.calibration.blocks import Block
 from edgeq.calibration.grids import weighted
+from edgeq.calibration.layer import nearest_code
 from edgeq.calibration.walk import Walk
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
@@ -51,7 +52,7 @@ class SoftWeight:
         """The codes; their gradient is the latent number's (straight through)."""
         grid = self.constant.quantization
         inside = self.latent.clamp(grid.qmin, grid.qmax)
-        return inside + (torch.round(inside) - inside).detach()
+        return inside + (nearest_code(inside.detach(), grid.qmax, odd=grid.odd) - inside).detach()
 
     def real(self) -> torch.Tensor:
         """The weight as real numbers."""

@@ -31,6 +31,7 @@ class Layer:
         qmin: the smallest code.
         qmax: the largest code.
         bits: width of a code.
+        offset: codes are whole numbers plus this: 0.5 where the plan's are odd, whose step is then twice their scale.
         gain: by how much a repair has scaled the grid since the codes were chosen, broadcastable against the weight.
     """
 
@@ -38,10 +39,11 @@ class Layer:
     weight: str
     bias: str | None
     step: torch.Tensor
-    qmin: int
-    qmax: int
+    qmin: float
+    qmax: float
     bits: int
     gain: torch.Tensor = field(default_factory=lambda: torch.ones(()))
+    offset: float = 0.0
 
     @property
     def parameters(self) -> tuple[str, ...]:

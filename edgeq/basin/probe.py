@@ -107,7 +107,7 @@ def latent_point(landscape: Landscape) -> dict[str, torch.Tensor]:
     for layer in landscape.layers:
         q = landscape.deployed[layer.weight]
         scaled = landscape.origin[layer.weight] * layer.gain
-        near = _codes(layer, scaled) == torch.round(q / layer.step)
+        near = _codes(layer, scaled) == _codes(layer, q)
         latent[layer.weight] = torch.where(near, scaled, q)
     return latent
 
@@ -126,7 +126,7 @@ def codes(landscape: Landscape, latent: dict[str, torch.Tensor]) -> dict[str, to
 
 
 def _codes(layer: Layer, w: torch.Tensor) -> torch.Tensor:
-    return torch.round(w / layer.step).clamp(layer.qmin, layer.qmax)
+    return (torch.round(w / layer.step - layer.offset) + layer.offset).clamp(layer.qmin, layer.qmax)
 
 
 class Optimizer:

@@ -201,10 +201,11 @@ class SimulatedModel:
                 name=name if name not in seen else unit.name,
                 weight=unit.weight,
                 bias=bias if bias in self.origin else None,
-                step=torch.from_numpy(np.array(scale)),
-                qmin=grid.qmin,
-                qmax=grid.qmax,
+                step=torch.from_numpy(np.array(scale)) * (2 if grid.odd else 1),
+                qmin=grid.qmin / 2 if grid.odd else grid.qmin,
+                qmax=grid.qmax / 2 if grid.odd else grid.qmax,
                 bits=grid.bits,
+                offset=0.5 if grid.odd else 0.0,
             )
             seen.add(name)
 

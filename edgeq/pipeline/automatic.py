@@ -112,7 +112,7 @@ def _first_reason(run: "_Search") -> str:
             break
         if run.only_activations() and name != "brecq":
             continue
-        if name == "bias" and not run.best.plan.biases:
+        if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own
         if not run.try_method(name) and name == LAST_WORTH:
             return f"{name} brought too little to go on"
@@ -128,6 +128,8 @@ class _Search:
         self.trials = [Trial("nearest", self.loss)]
         self.activations: float | None = None
         self.prefix = ""
+        # What was built on before the weights were equalized, and its prefix.
+        self.before: tuple[Candidate, str] | None = None
 
     def ask_activations(self) -> None:
         """Measure what the activations cost alone."""
@@ -166,16 +168,25 @@ class _Search:
         if made is None:
             return
         name, found = f"equalization{self.prefix}", Candidate(*made, self.shop.plan("nearest", *made))
+        before = self.best, self.prefix
         if not self.fine() and self.shop.loss(found, False) > (self.activations or 0.0):
             self.trials.append(Trial(name, self.shop.loss(found, True)))
         elif self._offer(name, found):
-            self.prefix = f" after equalization{self.prefix}"
+            self.prefix, self.before = f" after equalization{self.prefix}", before
             self.ask_activations()
 
     def try_method(self, name: str) -> bool:
-        """Whether the method is worth its time."""
-        plan = self.shop.plan(name, self.best.graph, self.best.ranges)
-        return self._offer(f"{name}{self.prefix}", replace(self.best, plan=plan))
+        """Whether the method is worth its time.
+
+        Equalization helps rounding to nearest most: second-order rounding is tried without it too.
+        """
+        worth = self._try(name, self.best, self.prefix)
+        if name == LAST_WORTH and self.before is not None and self._try(name, *self.before):
+            self.prefix, worth = self.before[1], True
+        return worth
+
+    def _try(self, name: str, base: Candidate, prefix: str) -> bool:
+        return self._offer(f"{name}{prefix}", replace(base, plan=self.shop.plan(name, base.graph, base.ranges)))
 
     def _offer(self, name: str, found: Candidate) -> bool:
         loss = self.shop.loss(found, True)

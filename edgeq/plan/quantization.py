@@ -6,7 +6,7 @@ as the ONNX QuantizeLinear and the LiteRT quantization specifications define it 
 everywhere in edgeq: an exporter that needs uint8 shifts code and zero point by 128, which is the same real grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class Quantization:
         axis: the channel axis of the tensor, or None for per-tensor; of a blocked grid the axis that is cut in blocks.
         narrow: codes stop at -(2^(bits-1) - 1), so that the grid is symmetric (weights of LiteRT).
         block: how many neighbours along ``axis`` share a scale; 0 if the grid is not blocked.
+        odd: codes are the odd numbers from -(2^bits - 1) to 2^bits - 1 (at 2 bits -3, -1, 1, 3): symmetric, and none of
+            2^bits is given up for it, but without a zero.
     """
 
     scale: npt.NDArray[np.float32]
@@ -43,6 +45,7 @@ class Quantization:
     axis: int | None = None
     narrow: bool = False
     block: int = 0
+    odd: bool = False
 
     def __post_init__(self) -> None:
         if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int64:
@@ -62,12 +65,12 @@ class Quantization:
     @property
     def qmin(self) -> int:
         """The smallest code."""
-        return int(self.narrow) - int(2 ** (self.bits - 1))
+        return -self.qmax if self.odd else int(self.narrow) - int(2 ** (self.bits - 1))
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return int(2 ** (self.bits - 1)) - 1
+        return int(2 ** (self.bits - (not self.odd))) - 1
 
     def broadcast(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""
@@ -82,7 +85,10 @@ class Quantization:
     def quantize(self, real: FloatArray) -> IntArray:
         """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
         scale, zero_point = self.broadcast(real.ndim)
-        codes = np.rint(real.astype(np.float32) / scale).astype(np.float64) + zero_point
+        in_steps = real.astype(np.float32) / scale
+        if self.odd:
+            return np.asarray(np.clip(2 * np.floor(in_steps / 2) + 1, self.qmin, self.qmax), np.int64)
+        codes = np.rint(in_steps).astype(np.float64) + zero_point
         return np.asarray(np.clip(codes, self.qmin, self.qmax), np.int64)
 
     def quantize_constant(self, real: FloatArray) -> "QuantizedConstant":
@@ -95,7 +101,7 @@ class Quantization:
             piece = slice(first, first + rows)
             on = self
             if self.axis == 0:
-                on = Quantization(self.scale[piece], self.zero_point[piece], self.bits, 0, self.narrow)
+                on = replace(self, scale=self.scale[piece], zero_point=self.zero_point[piece])
             codes[piece] = on.quantize(real[piece])
         return QuantizedConstant(codes, self)
 
@@ -109,7 +115,7 @@ class Quantization:
         """Whether both describe the same real numbers with the same codes."""
         return (
             self.bits == other.bits
-            and (self.axis, self.block) == (other.axis, other.block)
+            and (self.axis, self.block, self.odd) == (other.axis, other.block, other.odd)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )
@@ -174,6 +180,8 @@ class QuantizedConstant:
             raise PlanError(f"{self.quantization.scale.shape[0]} scales for {self.codes.shape[axis]} channels")
         if self.codes.size and (self.codes.min() < self.quantization.qmin or self.codes.max() > self.quantization.qmax):
             raise PlanError(f"a code is outside [{self.quantization.qmin}, {self.quantization.qmax}]")
+        if self.quantization.odd and not (self.codes & 1).all():
+            raise PlanError("a code is even on a grid of odd codes")
         if self.quantization.bits <= 8:
             object.__setattr__(self, "codes", self.codes.astype(np.int8, copy=False))
 

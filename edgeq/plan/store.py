@@ -76,6 +76,7 @@ def _put(grid: Quantization, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[st
         "axis": grid.axis,
         "narrow": grid.narrow,
         "block": grid.block,
+        "odd": grid.odd,
     }
 
 
@@ -87,6 +88,7 @@ def _get(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -
         entry["axis"],
         entry["narrow"],
         entry["block"],
+        entry["odd"],
     )
 
 

@@ -39,7 +39,7 @@ def begin(simulation: Simulation, graph: Graph) -> None:
         array = graph.constant(name)
         assert array is not None
         real = as_tensor(array).to(quantizer.latent.device, quantizer.latent.dtype)
-        quantizer.latent.copy_(_in_cell(quantizer, real))
+        quantizer.latent.copy_(_in_cell(quantizer, quantizer.lowered(real)))
 
 
 def _in_cell(quantizer: WeightQuantizer, real: torch.Tensor) -> torch.Tensor:

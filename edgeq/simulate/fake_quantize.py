@@ -82,20 +82,28 @@ class _Grid(nn.Module):
     def __init__(self, grid: Quantization, rank: int) -> None:
         super().__init__()
         scale, zero_point = (grid.scale, grid.zero_point) if grid.block else grid.broadcast(rank)
+        self.odd = grid.odd
+        scale = scale * np.float32(2) if self.odd else scale
         self.scale = nn.Parameter(torch.as_tensor(np.array(scale)), requires_grad=False)
         self.register_buffer("zero_point", torch.as_tensor(np.array(zero_point)).to(torch.float32))
         self.bits, self.axis, self.narrow, self.block = grid.bits, grid.axis, grid.narrow, grid.block
-        self.qmin, self.qmax = grid.qmin, grid.qmax
+        half = int(2 ** (grid.bits - 1))
+        self.qmin: int = -half if self.odd else grid.qmin
+        self.qmax: int = half - 1 if self.odd else grid.qmax
 
     def quantization(self) -> Quantization:
         """The grid as it stands now."""
         if self.block:
-            cut, zeros = self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy().astype("int64")
-            return Quantization(half_precision(cut), zeros, self.bits, self.axis, self.narrow, self.block)
+            cut, zeros = self.code_scale().detach().cpu().numpy(), self.zero_point.cpu().numpy().astype("int64")
+            return Quantization(half_precision(cut), zeros, self.bits, self.axis, self.narrow, self.block, self.odd)
         shape = () if self.axis is None else (-1,)
-        scale = self.scale.detach().cpu().numpy().reshape(shape)
+        scale = self.code_scale().detach().cpu().numpy().reshape(shape)
         zero_point = self.zero_point.cpu().numpy().reshape(shape).astype("int64")
-        return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow)
+        return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow, odd=self.odd)
+
+    def code_scale(self) -> torch.Tensor:
+        """What a code of the plan is multiplied by: half the distance of two odd ones."""
+        return self.scale / 2 if self.odd else self.scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return fake_quantize(x, self.wide(self.scale), self.wide(self.zero_point), self.qmin, self.qmax)
@@ -118,11 +126,17 @@ class ActivationQuantizer(_Grid):
 
 
 class WeightQuantizer(_Grid):
-    """Holds a latent real weight and gives its value on the grid. ``enabled = False`` gives the latent weight."""
+    """Holds a latent real weight and gives its value on the grid. ``enabled = False`` gives the latent weight.
+
+    On a grid of odd codes the latent weight lies half a step lower, so that it rounds to whole numbers -2 .. 1 as on
+    any other grid; ``scale`` is the distance of two codes, and half of it is added behind.
+    """
 
     def __init__(self, constant: QuantizedConstant, real: torch.Tensor) -> None:
         super().__init__(constant.quantization, real.ndim)
         codes = torch.from_numpy(constant.codes.astype("float32"))
+        codes = (codes - 1) / 2 if self.odd else codes
+        real = self.lowered(real)
         # Codes that a method chose against the nearest: the latent weight moves to the chosen grid point.
         scale = self.wide(self.scale.detach())
         nearest = torch.clamp(torch.round(real / scale), self.qmin, self.qmax)
@@ -131,7 +145,16 @@ class WeightQuantizer(_Grid):
 
     def forward(self) -> torch.Tensor:  # type: ignore[override]  # it has its own input
         """The weight on its grid, differentiable with respect to the latent weight and the scale."""
-        return super().forward(self.latent) if self.enabled else self.latent
+        found = super().forward(self.latent) if self.enabled else self.latent
+        return found + self.wide(self.scale) / 2 if self.odd else found
+
+    def lowered(self, real: torch.Tensor) -> torch.Tensor:
+        """The latent weight that stands for a real one."""
+        return real - self.wide(self.scale.detach()) / 2 if self.odd else real
+
+    def plan_codes(self) -> torch.Tensor:
+        """The codes as the plan has them."""
+        return 2 * self.codes() + 1 if self.odd else self.codes()
 
     def codes(self) -> torch.Tensor:
         """The integer codes, float32."""
@@ -151,7 +174,7 @@ class BiasQuantizer(nn.Module):
     def scale(self) -> torch.Tensor:
         """input scale x weight scale, shape (channels,) or ()."""
         grid, weight = self._inputs
-        return grid.scale * weight.scale.reshape(-1 if weight.axis is not None else ())
+        return grid.scale * weight.code_scale().reshape(-1 if weight.axis is not None else ())
 
     def forward(self) -> torch.Tensor:
         """The bias on its int32 grid."""

@@ -82,7 +82,7 @@ class Simulation(nn.Module):
         grids = {group: quantizer.quantization() for group, quantizer in self.activations()}
         activations = {value: grids[self._plan.skeleton.groups[value]] for value in self._plan.activations}
         weights = {
-            value: QuantizedConstant(quantizer.codes().cpu().numpy().astype(np.int64), quantizer.quantization())
+            value: QuantizedConstant(quantizer.plan_codes().cpu().numpy().astype(np.int64), quantizer.quantization())
             for value, quantizer in self.weights.items()
         }
         biases = {
