@@ -17,8 +17,11 @@ SWEEPS = 4
 def descend(
     problem: Layer, codes: torch.Tensor, scale: torch.Tensor, sweeps: int = SWEEPS, *, refit: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Better codes (groups, outputs, K) and scales; never worse by L than those given. Blocks keep their scales."""
-    refit = refit and not problem.block
+    """Better codes (groups, outputs, K) and scales; never worse by L than those given.
+
+    Scales of blocks, and powers of two, stay as they are.
+    """
+    refit = refit and not problem.block and not problem.power_of_two
     diagonal = problem.hessian.diagonal(dim1=1, dim2=2)
     codes, scale = codes.clone(), scale.clone()
     for _ in range(sweeps):

@@ -29,7 +29,7 @@ def gptq(problem: Layer, *, act_order: bool = False) -> tuple[torch.Tensor, torc
     """Codes (groups, outputs, K) and scales, never worse by L than rounding to nearest on min-max."""
     base = problem.min_max_scale()
     scales = torch.stack([base * factor for factor in FACTORS])
-    scales = problem.storable(scales) if problem.block else scales
+    scales = problem.storable(scales)
     best = Best(problem)
     best.offer(problem.nearest(base), base)
     for part, codes, losses in _rounded(problem, scales, act_order):

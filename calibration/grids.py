@@ -16,8 +16,8 @@ from edgeq.calibration.ranges import Ranges
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
-from edgeq.plan.plan import Skeleton, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range, half_precision
+from edgeq.plan.plan import Plan, Skeleton, Unit
+from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range, covering_power, half_precision
 
 Array = npt.NDArray[np.float32]
 
@@ -38,7 +38,9 @@ def activation_grids(skeleton: Skeleton, ranges: Ranges) -> dict[str, Quantizati
             continue
         bits = skeleton.activation_bits(group)
         symmetric = skeleton.symmetric or bits == 16 or group in skeleton.centred
-        by_group[group] = affine_from_range(*ranges[group], bits, symmetric=symmetric)
+        by_group[group] = affine_from_range(
+            *ranges[group], bits, symmetric=symmetric, power_of_two=skeleton.power_of_two
+        )
     return {value: by_group[group] for value, group in skeleton.groups.items()}
 
 
@@ -54,6 +56,7 @@ class Weighted:
         readers: the units that read it, in order.
         block: how many inputs of an output share a scale; 0 for all.
         odd: codes are odd (see ``Quantization.odd``).
+        power_of_two: its scales are powers of two.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Weighted:
     readers: tuple[Unit, ...]
     block: int = 0
     odd: bool = False
+    power_of_two: bool = False
 
     @property
     def qmax(self) -> int:
@@ -100,8 +104,14 @@ def largest_code(bits: int, *, odd: bool = False) -> int:
     return int(2 ** (bits - (not odd))) - 1
 
 
-def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
+def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str, Weighted]:
     """Every weight that the skeleton quantizes, by value name, in the order of the units.
+
+    Args:
+        graph: the model.
+        skeleton: what is quantized.
+        odd: whether 2-bit codes are odd. Rounding to nearest on a scale that covers the largest weight needs a zero:
+            it would push all small weights away from it.
 
     Raises:
         PlanError: two units share a weight and want it with different bits.
@@ -122,8 +132,10 @@ def weighted(graph: Graph, skeleton: Skeleton) -> dict[str, Weighted]:
         axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
         bits, block = widths.pop()
         own = block or 0 if axis is not None else 0
-        odd = bits == 2 and real.size > 0 and float((real == 0).mean()) < SPARSE
-        found[value] = Weighted(value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own, odd)
+        four = odd and bits == 2 and real.size > 0 and float((real == 0).mean()) < SPARSE
+        found[value] = Weighted(
+            value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own, four, skeleton.power_of_two
+        )
     return found
 
 
@@ -156,14 +168,14 @@ def safe_scales(
         scale[~alive] = 0.0
     scale = np.maximum(scale, max(scale.max() * SMALLEST_RATIO, float(np.finfo(np.float32).tiny)))
     if weight.block:
-        return half_precision(scale)
+        return half_precision(covering_power(scale) if weight.power_of_two else scale)
     for unit in weight.readers:
         bias = real_bias(graph, unit)
         if unit.integer and bias is not None:
             needed = np.abs(bias) / (float(activations[unit.inputs[0]].scale) * LARGEST_BIAS)
             folded = needed.max(keepdims=True) if weight.axis is None else needed
             scale = np.maximum(scale, folded)
-    return scale.astype(np.float32)
+    return (covering_power(scale) if weight.power_of_two else scale).astype(np.float32)
 
 
 def real_bias(graph: Graph, unit: Unit) -> npt.NDArray[np.float64] | None:
@@ -224,7 +236,12 @@ def constant_codes(graph: Graph, skeleton: Skeleton) -> dict[str, QuantizedConst
             bits = skeleton.bits[unit.name].activations or 8
             grid = affine_from_range(
                 float(real.min(initial=0.0)), float(real.max(initial=0.0)), bits,
-                symmetric=skeleton.symmetric or bits == 16,
+                symmetric=skeleton.symmetric or bits == 16, power_of_two=skeleton.power_of_two,
             )  # fmt: skip
             found[value] = QuantizedConstant(grid.quantize(real), grid)
     return found
+
+
+def has_odd(plan: Plan) -> bool:
+    """Whether a plan's 2-bit weights have odd codes."""
+    return any(constant.quantization.odd for constant in plan.weights.values())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from edgeq.calibration.moments import Moments
-from edgeq.plan.quantization import half_precision
+from edgeq.plan.quantization import covering_power, half_precision
 
 #: Ridge, as a part of the mean of H's diagonal (GPTQ's "damping").
 DAMPING = 0.01
@@ -33,6 +33,7 @@ class Layer:
         block: how many inputs of an output share a scale, 0 for all; scales are then (groups, outputs, K / block), else
             (groups, outputs).
         odd: codes are odd.
+        power_of_two: scales are powers of two.
     """
 
     weight: torch.Tensor
@@ -43,6 +44,7 @@ class Layer:
     name: str = ""
     block: int = 0
     odd: bool = False
+    power_of_two: bool = False
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """L of each output, (groups, outputs)."""
@@ -68,11 +70,14 @@ class Layer:
         largest = self.weight.abs().amax(2)
         if not self.per_channel:
             largest = largest.max().expand_as(largest)
-        return (largest / self.qmax).clamp(min=1e-30)
+        return self.storable((largest / self.qmax).clamp(min=1e-30))
 
-    @staticmethod
-    def storable(scale: torch.Tensor) -> torch.Tensor:
-        """Scales of blocks as they can be stored: in half precision."""
+    def storable(self, scale: torch.Tensor) -> torch.Tensor:
+        """Scales as they can be: those of blocks in half precision, or the powers of two that cover them."""
+        if self.power_of_two:
+            scale = torch.from_numpy(covering_power(scale.numpy())).to(scale.dtype)
+        if not self.block:
+            return scale
         return torch.from_numpy(half_precision(scale.numpy())).to(scale.dtype)
 
 
@@ -85,6 +90,7 @@ def layer(
     name: str = "",
     block: int = 0,
     odd: bool = False,
+    power_of_two: bool = False,
 ) -> Layer:
     """The problem of a weight (groups, outputs, K) with those moments of its input."""
     diagonal = moments.qq.diagonal(dim1=1, dim2=2)
@@ -93,7 +99,7 @@ def layer(
     hessian = moments.qq + identity
     wanted = weight @ (moments.fq + identity)
     target = torch.linalg.solve(hessian, wanted, left=False)
-    return Layer(weight, target, hessian, qmax, per_channel, name, block, odd)
+    return Layer(weight, target, hessian, qmax, per_channel, name, block, odd, power_of_two)
 
 
 def nearest_code(in_steps: torch.Tensor, qmax: int, *, odd: bool = False) -> torch.Tensor:

@@ -76,7 +76,7 @@ class Method:
         plan = sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
             method=self.name, match_variance=self.match_variance, first_order=self.first_order,
-            progress=None if self.reconstruct else progress,
+            odd=self.rounding is not min_max, progress=None if self.reconstruct else progress,
         )  # fmt: skip
         if not self.reconstruct:
             return plan

@@ -21,7 +21,7 @@ def mse_scale(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
     if problem.block:
         return _in_blocks(problem)
     base = problem.min_max_scale()
-    scales = torch.stack([base * factor for factor in FACTORS])
+    scales = problem.storable(torch.stack([base * factor for factor in FACTORS]))
     losses = torch.stack([(problem.weight - problem.nearest(s) * s[:, :, None]).pow(2).sum(2) for s in scales])
     if not problem.per_channel:
         losses = losses.sum((1, 2), keepdim=True).expand_as(losses)

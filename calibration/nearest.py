@@ -25,7 +25,7 @@ def nearest(graph: Graph, skeleton: Skeleton, ranges: Ranges) -> Plan:
     """
     activations = activation_grids(skeleton, ranges)
     weights: dict[str, QuantizedConstant] = {}
-    for value, weight in weighted(graph, skeleton).items():
+    for value, weight in weighted(graph, skeleton, odd=False).items():
         scale = abs(weight.rows).max(1, initial=0.0) / weight.qmax
         grid = weight.grid(safe_scales(weight, scale, graph, activations))
         weights[value] = grid.quantize_constant(weight.real)

@@ -113,7 +113,8 @@ def _observe_batch(
 def _range(group: str, observer: Observer, skeleton: Skeleton) -> tuple[float, float]:
     try:
         bits = skeleton.activation_bits(group)
-        low, high = observer.range(bits, symmetric=skeleton.symmetric or bits == 16)
+        symmetric = skeleton.symmetric or bits == 16 or group in skeleton.centred
+        low, high = observer.range(bits, symmetric=symmetric)
     except DataError as error:
         raise DataError(f"calibration: value {group!r}: {error}; its layer does not run on these samples") from None
     bound_low, bound_high = skeleton.clamps.get(group, (low, high))

@@ -13,6 +13,7 @@ import torch
 
 from edgeq.calibration.columns import to_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
+from edgeq.calibration.grids import has_odd
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.graph.graph import Graph
@@ -41,7 +42,8 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
 
     return sequential(
         graph, plan.skeleton, plan.activations, samples, keep,
-        method=f"{plan.method} + statistics", match_variance=True, first_order=True, progress=progress,
+        method=f"{plan.method} + statistics", match_variance=True, first_order=True, odd=has_odd(plan),
+        progress=progress,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def sequential(
     method: str,
     match_variance: bool = False,
     first_order: bool = False,
+    odd: bool = True,
     progress: UnitProgress | None = None,
 ) -> Plan:
     """The plan of that rounding method.
@@ -65,13 +66,14 @@ def sequential(
         method: its name, for the report.
         match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
         first_order: the rounding looks at weights alone, so that no second moments are taken.
+        odd: whether 2-bit codes are odd.
         progress: called after each unit.
 
     Raises:
         DataError: there are no samples.
     """
     walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
-    state = _State(graph, walk, weighted(graph, skeleton), rounding, match_variance, first_order, {}, {})
+    state = _State(graph, walk, weighted(graph, skeleton, odd=odd), rounding, match_variance, first_order, {}, {})
     for done, unit in enumerate(walk.units()):
         weight, bias = state.choose(unit)
         walk.advance(unit, weight, bias)
@@ -118,12 +120,22 @@ class _State:
             return QuantizedConstant(grid.quantize(weight.real), grid)
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
         per_channel = weight.axis is not None
+        power = weight.power_of_two
         if self.first_order:
-            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, weight.odd)
+            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, weight.odd, power)
         else:
-            problem = layer(rows, found, weight.qmax, per_channel, name=unit.name, block=weight.block, odd=weight.odd)
+            problem = layer(
+                rows,
+                found,
+                weight.qmax,
+                per_channel,
+                name=unit.name,
+                block=weight.block,
+                odd=weight.odd,
+                power_of_two=power,
+            )
         codes, scale = self.rounding(problem)
-        if self.match_variance:
+        if self.match_variance and not power:  # which would be rounded away
             variances = output_variances(self.walk, unit, rows, codes * problem.wide(scale))
             gain = _gain(*variances, per_channel)
             scale = problem.storable(scale * gain[:, :, None]) if weight.block else scale * gain

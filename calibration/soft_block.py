@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgeq.calibration.blocks import Block
-from edgeq.calibration.grids import weighted
+from edgeq.calibration.grids import has_odd, weighted
 from edgeq.calibration.layer import nearest_code
 from edgeq.calibration.walk import Walk
 from edgeq.plan.plan import Plan, Unit
@@ -84,7 +84,7 @@ class SoftBlock:
     @classmethod
     def of(cls, walk: Walk, block: Block, plan: Plan) -> "SoftBlock":
         """The block as the plan has it; a weight that other units read too stays as it is."""
-        problems = weighted(walk.graph, plan.skeleton)
+        problems = weighted(walk.graph, plan.skeleton, odd=has_odd(plan))
         found = cls(walk, block)
         for unit in block.units:
             if unit.weight in problems:
@@ -99,15 +99,18 @@ class SoftBlock:
                 found.shifts[unit.name] = torch.zeros_like(bias).requires_grad_()
                 # What the bias is moved in units of: a code's worth of its sum, a few hundred steps of which matter.
                 found.spreads[unit.name] = _size(plan, unit)
+        if plan.skeleton.power_of_two:
+            return found
         found.log_steps = {group: torch.zeros(()).requires_grad_() for group in _own_groups(plan, block)}
         return found
 
     def parameters(self) -> list[dict[str, Any]]:
         """For an optimizer, with a learning rate each."""
         weights = self.weights.values()
+        scales = [] if self.walk.skeleton.power_of_two else [w.log_gain for w in weights]
         return [
             {"params": [w.latent for w in weights], "lr": RATES["latent"]},
-            {"params": [w.log_gain for w in weights], "lr": RATES["scale"]},
+            {"params": scales, "lr": RATES["scale"]},
             {"params": list(self.shifts.values()), "lr": RATES["bias"]},
             {"params": list(self.log_steps.values()), "lr": RATES["step"]},
         ]

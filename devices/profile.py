@@ -30,6 +30,8 @@ _DELEGATES = ("default", "builtin", "reference")
 _OPTIMIZATIONS = ("all", "extended", "basic", "none")
 _ACTIVATIONS = ("int8", "uint8")
 _GRANULARITIES = ("per-channel", "per-tensor")
+_SCALES = ("any", "power-of-two")
+_ZERO_POINTS = ("any", "zero")
 _TRANSPORTS = ("local", "environment", "emulated", "ssh", "adb")
 #: How the integer kernels round; the simulation has a mode for each.
 KERNELS = (
@@ -103,6 +105,8 @@ class Profile:
         activations: int8 or uint8: what a quantized ONNX file should use here.
         granularity: of weights: per-channel, or per-tensor where the device knows no other.
         bits: number formats that run, as ``--bits`` takes them; the first is the recommended one.
+        scales: any, or power-of-two where the device rescales by shifts.
+        zero_points: any, or zero where its kernels know none.
         hybrid: weight-only formats whose codes a TFLite runtime's FULLY_CONNECTED multiplies with real activations,
             which it quantizes on the way; codes of other formats are dequantized in the file.
         integer_ops: format -> ONNX ops that integer kernels run there.
@@ -127,6 +131,8 @@ class Profile:
     activations: str = "int8"
     granularity: str = "per-channel"
     bits: tuple[str, ...] = ()
+    scales: str = "any"
+    zero_points: str = "any"
     hybrid: tuple[str, ...] = ()
     integer_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     slow_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -167,6 +173,8 @@ _TABLES: Mapping[str, Mapping[str, tuple[str, str, tuple[str, ...] | None]]] = {
         "activations": ("activations", _TEXT, _ACTIVATIONS),
         "granularity": ("granularity", _TEXT, _GRANULARITIES),
         "bits": ("bits", _TEXTS, None),
+        "scales": ("scales", _TEXT, _SCALES),
+        "zero_points": ("zero_points", _TEXT, _ZERO_POINTS),
         "hybrid": ("hybrid", _TEXTS, None),
     },
     "ops": {

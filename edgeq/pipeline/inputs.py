@@ -15,7 +15,7 @@ from edgeq.calibration.split import refuse_overlap, split
 from edgeq.devices import Profile, load_profile
 from edgeq.devices.artifact import Artifact
 from edgeq.devices.lint import lint
-from edgeq.errors import DataError, PlanError
+from edgeq.errors import DataError, PlanError, UsageError
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.passes.pairs_to_clips import pairs_to_clips
@@ -132,9 +132,23 @@ def open_profiles(options: Options) -> tuple[Profile, ...]:
 
 
 def request(options: Options, profiles: tuple[Profile, ...]) -> Request:
-    """What options and devices together ask of the plan: the strictest of all."""
+    """What options and devices together ask of the plan: the strictest of all.
+
+    Raises:
+        UsageError: recovery was asked for where it cannot learn.
+    """
     per_channel = all(profile.granularity == "per-channel" for profile in profiles)
-    return Request(options.bits, options.overrides, per_channel)
+    powers = any(profile.scales == "power-of-two" for profile in profiles)
+    if options.recover_budget is not None and (powers or options.bits.block is not None):
+        what = "powers of two" if powers else "of blocks in half precision"
+        raise UsageError(f"--recover-budget: recovery learns scales, and here they are {what}; leave it out")
+    return Request(
+        options.bits,
+        options.overrides,
+        per_channel,
+        symmetric=any(profile.zero_points == "zero" for profile in profiles),
+        power_of_two=powers,
+    )
 
 
 def check_devices(skeleton: Skeleton, profiles: tuple[Profile, ...]) -> tuple[str, ...]:

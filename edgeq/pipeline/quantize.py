@@ -182,4 +182,5 @@ class _Stage:
             "probe": 0 if self.sets.probe is None else len(self.sets.probe),
             "per_channel": self.skeleton.per_channel,
             "symmetric": self.skeleton.symmetric,
+            "power_of_two": self.skeleton.power_of_two,
         }

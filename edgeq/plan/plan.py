@@ -63,6 +63,7 @@ class Skeleton:
         clamps: representative -> (low, high) that bounds the range whatever was observed (after ReLU, clip).
         per_channel: whether weights have a scale per output channel.
         symmetric: whether activations have zero point 0.
+        power_of_two: whether every scale is a power of two, so that a device can rescale by shifts.
         centred: representatives whose zero point is 0 in any case: the right operands of products of two activations,
             which LiteRT's delegate takes only so.
     """
@@ -74,6 +75,7 @@ class Skeleton:
     clamps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     per_channel: bool = True
     symmetric: bool = False
+    power_of_two: bool = False
     centred: frozenset[str] = frozenset()
 
     def activation_bits(self, value: str) -> int:

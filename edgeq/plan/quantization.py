@@ -130,25 +130,34 @@ def per_tensor(scale: float | np.floating, zero_point: int, bits: int = 8, *, na
     return Quantization(np.array(scale, np.float32), np.array(zero_point, np.int64), bits, None, narrow)
 
 
+def covering_power(scale: FloatArray | np.float64) -> npt.NDArray[np.float64]:
+    """The smallest powers of two that are no smaller than the scales (but for rounding in the last bits)."""
+    return np.asarray(2.0 ** np.ceil(np.log2(np.asarray(scale, np.float64)) - 1e-6))
+
+
 def half_precision(scale: FloatArray) -> npt.NDArray[np.float32]:
     """Scales of blocks as LiteRT stores them: rounded to float16, no smaller than ``SMALLEST_IN_BLOCKS``."""
     return np.clip(scale, SMALLEST_IN_BLOCKS, 65504.0).astype(np.float16).astype(np.float32)
 
 
-def affine_from_range(low: float, high: float, bits: int, *, symmetric: bool = False) -> Quantization:
+def affine_from_range(
+    low: float, high: float, bits: int, *, symmetric: bool = False, power_of_two: bool = False
+) -> Quantization:
     """The per-tensor grid whose codes cover [low, high] and hold zero exactly.
 
     Asymmetric: scale = (high - low) / (2^bits - 1). Symmetric: zero point 0, as LiteRT's int16 activations demand,
     scale = max(|low|, |high|) / (2^(bits-1) - 1); the lowest code is used too, as no kernel keeps to less. A range
-    without extent gets a scale of 1 / (2^(bits-1) - 1).
+    without extent gets a scale of 1 / (2^(bits-1) - 1). A power of two: the next that covers the range.
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not np.isfinite([low, high]).all():
         raise PlanError(f"the range [{low}, {high}] is not finite")
     qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    wanted = max(-low, high) / qmax if symmetric else (high - low) / (qmax - qmin)
+    found = _positive(wanted, qmax)
+    scale = np.float32(covering_power(np.float64(found)) if power_of_two else found)
     if symmetric:
-        return per_tensor(_positive(max(-low, high) / qmax, qmax), 0, bits)
-    scale = np.float32(_positive((high - low) / (qmax - qmin), qmax))
+        return per_tensor(scale, 0, bits)
     zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
     return per_tensor(scale, zero_point, bits)
 

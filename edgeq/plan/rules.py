@@ -38,12 +38,14 @@ class Request:
         overrides: (glob, bits): the last match on a module path, node or value name wins.
         per_channel: a scale per output channel of a weight.
         symmetric: activations with zero point 0.
+        power_of_two: every scale a power of two.
     """
 
     bits: Bits = field(default_factory=lambda: Bits(8, 8))
     overrides: Sequence[tuple[str, Bits]] = ()
     per_channel: bool = True
     symmetric: bool = False
+    power_of_two: bool = False
 
 
 def decide(graph: Graph, request: Request, apart: Mapping[str, str] = MappingProxyType({})) -> Skeleton:
@@ -79,6 +81,7 @@ def decide(graph: Graph, request: Request, apart: Mapping[str, str] = MappingPro
         clamps=clamps,
         per_channel=request.per_channel,
         symmetric=request.symmetric,
+        power_of_two=request.power_of_two,
         centred=_centred(decided, groups) - fixed.keys() - {key for key, (low, _) in clamps.items() if low >= 0},
     )
 

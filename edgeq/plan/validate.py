@@ -5,7 +5,8 @@
 3. Weights are symmetric with codes of the asked width; their scales count the output channels.
 4. A bias is int32 with scale = input scale x weight scale, to the last bit of float32.
 5. The accumulator of every weighted unit fits int32 for any input codes.
-6. No float unit is called integer, and every unit has its reason.
+6. Where a device takes no other, every scale is a power of two.
+7. No float unit is called integer, and every unit has its reason.
 """
 
 import numpy as np
@@ -18,6 +19,8 @@ from edgeq.plan.plan import Plan, Unit
 
 def validate(graph: Graph, plan: Plan) -> None:
     """Raise PlanError with the first broken rule, naming the unit or value."""
+    if plan.skeleton.power_of_two:
+        _validate_powers(plan)
     for value, grid in plan.activations.items():
         group = plan.skeleton.groups.get(value)
         if group is None:
@@ -35,6 +38,14 @@ def validate(graph: Graph, plan: Plan) -> None:
         if unit.integer and unit.weight is not None:
             _validate_weight(graph, plan, unit)
             _validate_bias(plan, unit)
+
+
+def _validate_powers(plan: Plan) -> None:
+    constants = {**plan.weights, **plan.constants, **plan.biases}
+    grids = {**plan.activations, **{value: constant.quantization for value, constant in constants.items()}}
+    for value, grid in grids.items():
+        if (np.frexp(grid.scale)[0] != 0.5).any():
+            raise PlanError(f"{value!r} has a scale that is no power of two")
 
 
 def _validate_tensors(graph: Graph, plan: Plan, unit: Unit) -> None:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from edgeq.calibration.data import open_dataset
+from edgeq.calibration.observers import MinMax
 from edgeq.calibration.ranges import observe
 from edgeq.calibration.specs import input_specs
 from edgeq.errors import DataError
@@ -83,3 +85,18 @@ def test_calibration_memory_is_flat(tmp_path: pytest.TempPathFactory) -> None:
 
     # In kB; 2,048 samples of one activation here would be 64 MB.
     assert peak(2048) < peak(128) + 10_000
+
+
+def test_a_group_without_zero_point_is_searched_symmetrically() -> None:
+    """LiteRT takes the right operand of a product of two activations only so."""
+    asked: dict[str, bool] = {}
+
+    class Asked(MinMax):
+        def range(self, bits: int, *, symmetric: bool = False) -> tuple[float, float]:
+            asked[f"{self.low:.3f}"] = symmetric
+            return super().range(bits, symmetric=symmetric)
+
+    centred = SKELETON.groups["a"]
+    found = observe(MODULE, [(torch.from_numpy(images(4)),)], replace(SKELETON, centred=frozenset({centred})), Asked)
+    assert sum(asked.values()) == 1
+    assert asked[f"{found.extremes[centred][0]:.3f}"]

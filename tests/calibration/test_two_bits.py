@@ -36,7 +36,9 @@ def test_every_method_chooses_odd_codes_and_the_simulation_keeps_them(each: Meth
     plan = planned(each)
     validate(GRAPH, plan)
     assert dump(restore(dump(plan), plan.skeleton)) == dump(plan)
-    assert {int(code) for constant in plan.weights.values() for code in np.unique(constant.codes)} == {-3, -1, 1, 3}
+    # A scale that covers the largest weight would push all small ones away from zero: there a zero is kept.
+    wanted = {-1, 0, 1} if each.name in ("nearest", "bias") else {-3, -1, 1, 3}
+    assert {int(code) for constant in plan.weights.values() for code in np.unique(constant.codes)} == wanted
     again = Simulation(GRAPH, plan).plan()
     for value, constant in plan.weights.items():
         np.testing.assert_array_equal(again.weights[value].codes, constant.codes)
@@ -66,7 +68,7 @@ def test_the_nearest_odd_code() -> None:
 
 
 def test_gradients_reach_the_weight_and_the_scale() -> None:
-    simulation = Simulation(GRAPH, planned(METHODS[0]))
+    simulation = Simulation(GRAPH, planned(method("statistics")))
     quantizer = simulation.weights["w3"]
     quantizer.scale.requires_grad_()
     value = simulation(SAMPLES[0][0])
@@ -91,7 +93,7 @@ def test_a_dead_channel_stays_next_to_zero_and_a_sparse_weight_keeps_its_zero() 
     assert {value: each.odd for value, each in weighted(graph, skeleton(graph, "w2a8")).items()} == {
         "w1": True, "w2": True, "w3": False, "w4": True,
     }  # fmt: skip
-    for name in ("nearest", "gptq+variance"):
+    for name in ("statistics", "gptq+variance"):
         plan = planned(method(name), graph=graph)
         real = plan.weights["w1"].real
         assert np.abs(real[1]).max() < 1e-4 * np.abs(real).max()

@@ -58,6 +58,25 @@ def test_a_pair_that_fits_and_one_that_does_not() -> None:
     assert "can saturate on x86 CPUs without VNNI; use 7-bit weights" in found[0].message
 
 
+def vpmaddubsw(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The instruction: products of unsigned and signed bytes, neighbours added in 16 bits with saturation."""
+    products = x.astype(np.int64) * w.astype(np.int64)
+    return np.clip(products[..., 0::2] + products[..., 1::2], -(2**15), 2**15 - 1)
+
+
+def test_what_is_found_is_what_the_instruction_saturates() -> None:
+    pairs = np.stack(np.meshgrid(np.arange(-128, 128), np.arange(-128, 128), indexing="ij"), -1).reshape(-1, 2)
+    extremes = np.array([[255, 255], [255, 0], [0, 255]])
+    exact = (extremes[:, None] * pairs[None]).sum(-1)
+    saturates = (vpmaddubsw(extremes[:, None], pairs[None])[..., 0] != exact).any(0)
+    for chosen in (saturates, ~saturates):
+        some = pairs[chosen][np.random.default_rng(0).permutation(int(chosen.sum()))[:64]]
+        found = {tuple(pair): hazards(layer(pair[None])) for pair in some}
+        assert all(bool(hazard) == bool(chosen is saturates) for hazard in found.values())
+    share = hazards(layer(pairs.reshape(256, -1)))[0].share
+    assert share == pytest.approx(float(saturates.mean()))
+
+
 def test_pairs_of_a_convolution_are_neighbouring_channels() -> None:
     weight = np.zeros((1, 2, 1, 2), int)
     weight[0, 0] = 127  # the same channel at neighbouring positions

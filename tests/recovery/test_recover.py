@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgeq.calibration.methods import method
+from edgeq.calibration.ranges import observe
 from edgeq.errors import DataError
+from edgeq.graph.execute import to_torch
 from edgeq.plan.plan import Plan
 from edgeq.plan.validate import validate
 from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, Streamed, recover, repaired
@@ -63,6 +66,17 @@ def test_it_recovers_most_of_what_two_bits_lost_and_gives_a_valid_plan() -> None
     assert [point.t_star >= 0 for point in result.curve].count(True) == 3
     assert result.plan.method == "nearest+statistics+recovery"
     validate(case.graph, result.plan)
+
+
+def test_four_levels_at_two_bits_stay_four() -> None:
+    case = digits("w2a8")
+    samples = [(case.train[:128],)]
+    ranges = observe(to_torch(case.graph), samples, case.plan.skeleton)
+    start = method("gptq+variance")(case.graph, case.plan.skeleton, ranges, samples)
+    result = short(case, start, steps=20)
+    validate(case.graph, result.plan)
+    assert all((constant.codes & 1).all() for constant in result.plan.weights.values())
+    assert result.after.mean <= result.before.mean * 1.0001
 
 
 def test_equal_arguments_give_equal_plans_and_another_seed_another() -> None:
