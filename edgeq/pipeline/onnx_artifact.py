@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from edgeq.devices.artifact import Artifact, read_artifact
+from edgeq.errors import OutputError, TooLargeError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
+from edgeq.release.atomic import output_errors
 
 #: Bytes of the float model from which its constants lie beside it: it is only compared with, one file is no aim.
 _FLOAT_BESIDE = 2**28
@@ -32,9 +34,19 @@ def onnx_artifact(
         TooLargeError: it does not fit into one file, and there is no path.
         OutputError: a file cannot be written.
     """
-    if path is None:
-        return Artifact(onnx_format.export(graph, plan, activations=activations, layout=layout))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = True if plan is None and onnx_format.constant_bytes(graph.model) > _FLOAT_BESIDE else None
-    onnx_format.save(graph, plan, path, activations=activations, layout=layout, beside=beside)
+    beside = plan is None and path is not None and onnx_format.constant_bytes(graph.model) > _FLOAT_BESIDE
+    if not beside:
+        try:
+            return Artifact(onnx_format.export(graph, plan, activations=activations, layout=layout))
+        except TooLargeError:
+            if path is None:
+                raise
+    assert path is not None
+    try:
+        onnx_format.save(graph, plan, path, activations=activations, layout=layout, beside=True)
+    except OutputError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        with output_errors(path.parent.parent):  # the folder itself is only there while the run lasts
+            raise error.__cause__ from None
     return read_artifact(path)
