@@ -36,7 +36,7 @@ from edgeq.recovery import Budget, Shuffled, recover
 RESULTS = Path(__file__).parent / "results"
 TESTED = 2000
 CALIBRATION = 512
-PEERS = ("brevitas", "torchao")
+PEERS = {"brevitas": "brevitas", "torchao": "torchao", "aimet": "aimet-torch"}
 FACTORY = (str(FOLDER / "cifar_resnet.py"), "resnet20", str(FOLDER / "cifar_resnet_weights" / "resnet20.pt"))
 
 
@@ -84,7 +84,7 @@ def ours(bits: int, seconds: float) -> dict[str, Any]:
 def theirs(tool: str, bits: int, seconds: float, *, labels: bool) -> dict[str, Any]:
     """A peer in its own environment."""
     try:
-        interpreter = python(tool)
+        interpreter = python(PEERS[tool])
     except UnavailableError as error:
         return {"failed": str(error)}
     data = MODELS["resnet20"].data()

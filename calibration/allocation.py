@@ -19,7 +19,7 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import SPARSE, activation_grids, largest_code, quantized_bias
+from edgeq.calibration.grids import ODD_BITS, SPARSE, activation_grids, largest_code, quantized_bias
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
@@ -120,7 +120,7 @@ def allocate(measured: Sensitivity, budget_bytes: float) -> dict[str, int]:
 
 def _at(problem: Layer, bits: int) -> Layer:
     """The problem at another width."""
-    odd = bits == 2 and float((problem.weight == 0).double().mean()) < SPARSE
+    odd = bits <= ODD_BITS and float((problem.weight == 0).double().mean()) < SPARSE
     return replace(problem, qmax=largest_code(bits, odd=odd), odd=odd)
 
 
@@ -140,7 +140,9 @@ def _replaced(graph: Graph, plan: Plan, unit_name: str, bits: int, codes: torch.
     flat = scale.reshape(-1).numpy().astype(np.float32)
     shaped = flat[0].reshape(()) if old.axis is None else flat
     zeros = np.zeros(shaped.shape, np.int64)
-    grid = Quantization(shaped, zeros, bits, old.axis, narrow=True, odd=bits == 2 and bool((codes % 2 != 0).all()))
+    grid = Quantization(
+        shaped, zeros, bits, old.axis, narrow=True, odd=bits <= ODD_BITS and bool((codes % 2 != 0).all())
+    )
     weight = QuantizedConstant(from_rows(graph, unit, codes.numpy()).astype(np.int64), grid)
     weights = {**plan.weights, unit.weight: weight}
     if unit.name not in plan.biases:

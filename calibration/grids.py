@@ -1,8 +1,9 @@
 """The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
 
 Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
-Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, at 2 bits -3, -1, 1, 3 (with a zero they would be three); a scale per
-output channel (or one for the tensor, or for each block of an output's inputs, in half precision, as LiteRT stores it).
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, of 2 and 3 bits the odd numbers (-3, -1, 1, 3: with a zero there would be
+three); a scale per output channel (or one for the tensor, or for each block of an output's inputs, in half precision,
+as LiteRT stores it).
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 
@@ -23,7 +24,10 @@ Array = npt.NDArray[np.float32]
 
 #: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
 LARGEST_BIAS = 2**30
-#: A weight of which this part is exactly zero keeps a zero at 2 bits.
+#: Weights of up to so many bits have odd codes, at 3 bits 8 instead of 7. Of 4 bits they would not fit where runtimes
+#: store 4-bit codes.
+ODD_BITS = 3
+#: A weight of which this part is exactly zero keeps a zero.
 SPARSE = 0.25
 #: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.
 SMALLEST_RATIO = 2.0**-20
@@ -110,8 +114,8 @@ def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str,
     Args:
         graph: the model.
         skeleton: what is quantized.
-        odd: whether 2-bit codes are odd. Rounding to nearest on a scale that covers the largest weight needs a zero:
-            it would push all small weights away from it.
+        odd: whether codes of 2 and 3 bits are odd. Rounding to nearest on a scale that covers the largest weight needs
+            a zero: it would push all small weights away from it.
 
     Raises:
         PlanError: two units share a weight and want it with different bits.
@@ -130,11 +134,12 @@ def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str,
         assert real is not None
         # Units that disagree on which axis is the output's can share a weight with one scale only.
         axis = axes.pop() if skeleton.per_channel and len(axes) == 1 else None
-        bits, block = widths.pop()
+        asked, block = widths.pop()
+        bits = asked or 8
         own = block or 0 if axis is not None else 0
-        four = odd and bits == 2 and real.size > 0 and float((real == 0).mean()) < SPARSE
+        without = odd and bits <= ODD_BITS and real.size > 0 and float((real == 0).mean()) < SPARSE
         found[value] = Weighted(
-            value, np.asarray(real, np.float32), bits or 8, axis, tuple(units), own, four, skeleton.power_of_two
+            value, np.asarray(real, np.float32), bits, axis, tuple(units), own, without, skeleton.power_of_two
         )
     return found
 
@@ -243,5 +248,5 @@ def constant_codes(graph: Graph, skeleton: Skeleton) -> dict[str, QuantizedConst
 
 
 def has_odd(plan: Plan) -> bool:
-    """Whether a plan's 2-bit weights have odd codes."""
+    """Whether a plan's weights of 2 and 3 bits have odd codes."""
     return any(constant.quantization.odd for constant in plan.weights.values())

@@ -66,7 +66,7 @@ def sequential(
         method: its name, for the report.
         match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
         first_order: the rounding looks at weights alone, so that no second moments are taken.
-        odd: whether 2-bit codes are odd.
+        odd: whether codes of 2 and 3 bits are odd.
         progress: called after each unit.
 
     Raises:

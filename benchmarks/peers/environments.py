@@ -22,6 +22,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "brevitas": ("brevitas==0.13.4", "accelerate==1.15.0", "onnxoptimizer==0.4.2", "torch==2.13.0", "onnx"),
     "torchao": ("torchao==0.18.0", "torch==2.13.0", "onnx", "onnxscript"),
     "aimet": ("aimet-onnx==2.42.0", "torch==2.13.0", "onnx"),
+    "aimet-torch": ("aimet-torch==2.42.0", "torch==2.13.0"),
     "nncf": ("nncf==3.4.0", "onnx", "onnxruntime"),
     "mct": ("model-compression-toolkit==2.6.1", "torch==2.13.0"),
 }

@@ -5,6 +5,7 @@ better of ``RATES`` after a twelfth of the budget each, by the training loss. Wi
 divergence from the float model, as ours; with labels it is the cross-entropy, the peers' usual way.
 """
 
+import copy
 import json
 import math
 import os
@@ -98,7 +99,7 @@ def _accuracy(module: Any, x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def _train(student: Any, teacher: Any, x: torch.Tensor, y: torch.Tensor, job: Job) -> tuple[int, float]:
-    start = {key: value.clone() for key, value in student.state_dict().items()}
+    start = copy.deepcopy(student.state_dict())  # AIMET keeps more than tensors in it
     trials = []
     for rate in RATES:
         trials.append(_run(student, teacher, x, y, job, rate, job.seconds / 12)[1])

@@ -30,6 +30,8 @@ from edgeq.plan.rules import Request, decide
 
 #: Batches whose remainder is remembered.
 _KEPT = 64
+#: Grids without a zero are looked for up to so many bits.
+_ODD_BITS = 3
 #: Bits that stand for activations in float.
 _UNQUANTIZED = 16
 
@@ -223,7 +225,9 @@ def _constant(graph: Graph, unit: Unit, found: Found) -> QuantizedConstant:
     if per_channel:
         shape[axis] = -1
     codes = np.rint(found.real / scale.reshape(shape)).astype(np.int64)
-    bits = int(np.clip(np.ceil(np.log2(max(-codes.min(), codes.max() + 1, 1))) + 1, 2, 16))
+    # Nothing but small odd codes: a grid without a zero, which needs a bit less.
+    odd = bool((codes % 2 != 0).all()) and int(np.abs(codes).max()) < 2**_ODD_BITS
+    bits = int(np.clip(np.ceil(np.log2(max(-codes.min(), codes.max() + 1, 1))) + 1 - odd, 2, 16))
     flat = scale.reshape(-1 if per_channel else ()).astype(np.float32)
-    grid = Quantization(flat, np.zeros(flat.shape, np.int64), bits, axis if per_channel else None)
+    grid = Quantization(flat, np.zeros(flat.shape, np.int64), bits, axis if per_channel else None, odd=odd)
     return QuantizedConstant(np.clip(codes, grid.qmin, grid.qmax), grid)

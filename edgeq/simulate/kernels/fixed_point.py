@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from edgeq.plan.quantization import Quantization
-from edgeq.simulate.kernels.family import Family, Operands, Requantize, saturate
+from edgeq.simulate.kernels.family import Family, Kernel, Operands, Requantize, saturate
 from edgeq.simulate.kernels.gate import hard_swish
 from edgeq.simulate.kernels.products import matmul
 
@@ -211,7 +211,7 @@ _KERNELS = {
 }
 _EXACT = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "GlobalAveragePool"})
 
-_MICRO_PRODUCTS = {"Mul": _micro_mul, "HardSwish": hard_swish(_add, _micro_mul)}
+_MICRO_PRODUCTS: dict[str, Kernel] = {"Mul": _micro_mul, "HardSwish": hard_swish(_add, _micro_mul)}
 GEMMLOWP = Family(name="gemmlowp", requantize=_double, kernels=_KERNELS, exact=_EXACT, wide=_WIDE_OLD)
 TFLITE_MICRO = replace(
     GEMMLOWP,

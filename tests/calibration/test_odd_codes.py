@@ -1,4 +1,4 @@
-"""At 2 bits codes are -3, -1, 1, 3: four levels, symmetric; methods, simulation and both files keep to them."""
+"""Codes of 2 and 3 bits are odd: four and eight levels, symmetric; methods, simulation and both files keep to them."""
 
 import numpy as np
 import onnxruntime
@@ -31,13 +31,16 @@ def planned(made: Method, bits: str = "w2a8", graph: Graph = GRAPH) -> Plan:
     return made(graph, chosen, observe(to_torch(graph), SAMPLES, chosen), SAMPLES)
 
 
+@pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("each", METHODS, ids=lambda m: m.name)
-def test_every_method_chooses_odd_codes_and_the_simulation_keeps_them(each: Method) -> None:
-    plan = planned(each)
+def test_every_method_chooses_odd_codes_and_the_simulation_keeps_them(each: Method, bits: int) -> None:
+    plan = planned(each, f"w{bits}a8")
     validate(GRAPH, plan)
     assert dump(restore(dump(plan), plan.skeleton)) == dump(plan)
     # A scale that covers the largest weight would push all small ones away from zero: there a zero is kept.
-    wanted = {-1, 0, 1} if each.name in ("nearest", "bias") else {-3, -1, 1, 3}
+    zero = each.name in ("nearest", "bias")
+    top = 2 ** (bits - 1) - 1 if zero else 2**bits - 1
+    wanted = set(range(-top, top + 1, 1 if zero else 2))
     assert {int(code) for constant in plan.weights.values() for code in np.unique(constant.codes)} == wanted
     again = Simulation(GRAPH, plan).plan()
     for value, constant in plan.weights.items():
@@ -100,7 +103,7 @@ def test_a_dead_channel_stays_next_to_zero_and_a_sparse_weight_keeps_its_zero() 
         assert 0 in plan.weights["w3"].codes
 
 
-@pytest.mark.parametrize("bits", ["w2a8", "w2"])
+@pytest.mark.parametrize("bits", ["w2a8", "w2", "w3a8", "w3"])
 def test_both_files_hold_them(bits: str) -> None:
     plan = planned(method("gptq"), bits)
     file = onnx_format.export(GRAPH, plan)
