@@ -106,7 +106,10 @@ def to_toml(profile: Profile, info: DeviceInfo | None = None) -> str:
     lines += _table("runtime", runtime)
     if profile.config:
         lines += _table("runtime.config", {json.dumps(key): value for key, value in profile.config.items()})
-    formats = {"activations": profile.activations, "granularity": profile.granularity, "bits": profile.bits}
+    formats: dict[str, object] = {key: getattr(profile, key) for key in ("activations", "granularity", "bits")}
+    for key in ("scales", "zero_points", "hybrid"):
+        if getattr(profile, key) != getattr(default, key):
+            formats[key] = getattr(profile, key)
     lines += _table("formats", formats)
     ops: dict[str, object] = {f"integer.{bits}": ops for bits, ops in profile.integer_ops.items()}
     ops |= {f"slow.{bits}": ops for bits, ops in profile.slow_ops.items()}
