@@ -7,6 +7,7 @@ A model that is not run keeps its rows. Without ``--all`` or a name only those w
 that did not pass why, and what a model's own judge finds in the deployed outputs.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -86,13 +87,12 @@ def rows(case: Case) -> list[str]:
     return lines
 
 
-def cases(wanted: list[str]) -> list[Case]:
+def cases(names: list[str], *, every: bool) -> list[Case]:
     """The cases that were asked for; those of packages are made only then, for they are downloaded."""
-    names = [name for name in wanted if not name.startswith("-")]
     found = [case for case in (*CASES, *MORE_CASES) if case.name in names]
     if not names:
-        found = [*CASES, *(MORE_CASES if "--all" in wanted else ())]
-    if ("--all" in wanted and not names) or any(name.startswith(("minilm", "vit")) for name in names):
+        found = [*CASES, *(MORE_CASES if every else ())]
+    if (every and not names) or any(name.startswith(("minilm", "vit")) for name in names):
         from transformers_cases import TRANSFORMERS
 
         found += [case for case in TRANSFORMERS if not names or case.name in names]
@@ -102,10 +102,14 @@ def cases(wanted: list[str]) -> list[Case]:
     return found
 
 
-def main(wanted: list[str]) -> None:
+def main() -> None:
     """Convert each case and merge its rows into the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="MODEL")
+    parser.add_argument("--all", action="store_true", help="every model")
+    options = parser.parse_args()
     sys.path.insert(0, str(FOLDER / "stories260k"))
-    for case in cases(wanted):
+    for case in cases(options.names, every=options.all):
         new = rows(case)
         print("\n".join(new), flush=True)
         before = RESULTS.read_text(encoding="utf-8").splitlines()[2:] if RESULTS.is_file() else []
@@ -119,4 +123,4 @@ def _padded(line: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
