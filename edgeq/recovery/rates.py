@@ -12,7 +12,9 @@ length: over n updates a weight wanders by rate sqrt(n) steps without aim and is
 share. What the wandering does, codes flipped for nothing, depends on its length alone, whatever the run's; so that
 length is held, and a longer run goes slower and further towards its aim:
 
-    rate = 0.17 / sqrt(updates),   at most 0.012
+    rate = 0.17 max(1, sqrt(D / 0.25)) / sqrt(updates),   at most 0.012
+
+A start with a divergence D far outside of the basin has little to lose by noise, and a longer way to go.
 
 Layers of more than 4 bits take the step that their range would have at 4 bits: they are to move as the float model
 would, not a sixteenth of it because their grid is finer.
@@ -31,6 +33,8 @@ from edgeq.simulate.simulation import Simulation
 #: How far a weight may wander without aim in the whole run, in steps.
 _WANDERS = 0.17
 _MOST = 0.012
+#: Beyond this divergence it may wander more.
+_FAR = 0.25
 #: qmax of the widest grid whose own step is the unit: 4 bits.
 _COARSE_QMAX = 7
 
@@ -98,9 +102,9 @@ class Group:
     gradient_scale: float = 1.0
 
 
-def automatic_rate(updates: int) -> float:
-    """The rate for a run of so many updates."""
-    return min(_WANDERS / math.sqrt(updates), _MOST)
+def automatic_rate(updates: int, divergence: float) -> float:
+    """The rate for a run of so many updates from a start with that divergence."""
+    return min(_WANDERS * max(1.0, math.sqrt(max(divergence, 0.0) / _FAR)) / math.sqrt(updates), _MOST)
 
 
 def weight_unit(quantizer: WeightQuantizer) -> float:

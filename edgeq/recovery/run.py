@@ -188,7 +188,7 @@ class Run:
     def _first_rate(self, steps: int) -> float:
         if self.recipe.polyak > 0:
             return 1.0
-        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps)
+        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps, self.state.best_divergence)
 
     def _measured_steps(self) -> int:
         """How many steps the time budget holds, by a few steps that are undone."""

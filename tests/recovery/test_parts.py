@@ -142,8 +142,13 @@ def test_features_are_compared_where_samples_are_few() -> None:
 
 
 def test_a_run_four_times_as_long_goes_half_as_fast_and_short_ones_no_faster_than_the_limit() -> None:
-    assert automatic_rate(1600) == pytest.approx(automatic_rate(6400) * 2)
-    assert automatic_rate(1) == automatic_rate(10) == 0.012
+    assert automatic_rate(1600, 0.1) == pytest.approx(automatic_rate(6400, 0.1) * 2)
+    assert automatic_rate(1, 0.1) == automatic_rate(10, 0.1) == 0.012
+
+
+def test_a_start_far_outside_of_the_basin_goes_faster() -> None:
+    assert automatic_rate(1600, 0.25) == automatic_rate(1600, 0.0)
+    assert automatic_rate(1600, 1.0) == pytest.approx(2 * automatic_rate(1600, 0.25))
 
 
 def test_the_loss_is_the_sum_over_the_temperatures() -> None:
