@@ -65,6 +65,7 @@ def test_a_factory_its_weights_and_samples_of_a_function(
         "    for _ in range(4):\n        yield rng.normal(size=(16, 3, 8, 8)).astype(np.float32)\n"
     )
     monkeypatch.chdir(project.folder)
+    torch.manual_seed(0)
     state = {"conv.weight": torch.randn(8, 3, 3, 3), "conv.bias": torch.randn(8)}
     torch.save(state | {"head.weight": torch.randn(4, 8), "head.bias": torch.randn(4)}, "weights.pt")
     arguments = project.arguments(model="small_model:Small", data="small_model:batches", evaluation=None)
