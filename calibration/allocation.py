@@ -19,14 +19,14 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import ODD_BITS, SPARSE, activation_grids, largest_code, quantized_bias
+from edgeq.calibration.grids import SPARSE, activation_grids, largest_code, quantized_bias
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import ODD_BITS, Quantization, QuantizedConstant
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 

@@ -18,15 +18,19 @@ from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.plan import Plan, Skeleton, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant, affine_from_range, covering_power, half_precision
+from edgeq.plan.quantization import (
+    ODD_BITS,
+    Quantization,
+    QuantizedConstant,
+    affine_from_range,
+    covering_power,
+    half_precision,
+)
 
 Array = npt.NDArray[np.float32]
 
 #: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
 LARGEST_BIAS = 2**30
-#: Weights of up to so many bits have odd codes, at 3 bits 8 instead of 7. Of 4 bits they would not fit where runtimes
-#: store 4-bit codes.
-ODD_BITS = 3
 #: A weight of which this part is exactly zero keeps a zero.
 SPARSE = 0.25
 #: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.

@@ -25,13 +25,11 @@ from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import ODD_BITS, Quantization, QuantizedConstant
 from edgeq.plan.rules import Request, decide
 
 #: Batches whose remainder is remembered.
 _KEPT = 64
-#: Grids without a zero are looked for up to so many bits.
-_ODD_BITS = 3
 #: Bits that stand for activations in float.
 _UNQUANTIZED = 16
 
@@ -226,7 +224,7 @@ def _constant(graph: Graph, unit: Unit, found: Found) -> QuantizedConstant:
         shape[axis] = -1
     codes = np.rint(found.real / scale.reshape(shape)).astype(np.int64)
     # Nothing but small odd codes: a grid without a zero, which needs a bit less.
-    odd = bool((codes % 2 != 0).all()) and int(np.abs(codes).max()) < 2**_ODD_BITS
+    odd = bool((codes % 2 != 0).all()) and int(np.abs(codes).max()) < 2**ODD_BITS
     bits = int(np.clip(np.ceil(np.log2(max(-codes.min(), codes.max() + 1, 1))) + 1 - odd, 2, 16))
     flat = scale.reshape(-1 if per_channel else ()).astype(np.float32)
     grid = Quantization(flat, np.zeros(flat.shape, np.int64), bits, axis if per_channel else None, odd=odd)

@@ -16,6 +16,9 @@ from edgeq.errors import PlanError
 #: Numbers of a constant that are quantized at a time.
 _PIECE = 1 << 22
 
+#: Weights of up to so many bits have odd codes, at 3 bits 8 instead of 7. Of 4 bits they would not fit where runtimes
+#: store 4-bit codes.
+ODD_BITS = 3
 #: A block's scale is no smaller: below, float16 has less than five bits of it.
 SMALLEST_IN_BLOCKS = 2.0**-20
 

@@ -1,6 +1,6 @@
 """One update of latent weights, biases and scales by the straight-through gradient at the deployed point.
 
-loss = mean divergence of the quantized from the float outputs, at one or more temperatures, plus the features'
+loss = mean divergence of the quantized from the float outputs, at one or more temperatures, plus features
 gradient: through rounding as if it were the identity, zero where a number saturates (``edgeq.simulate``)
 update: Adam, each group at factor x rate x unit (``rates``); or Polyak's step
 after it: scales back into their bounds, oscillating weights frozen, moving average taken
