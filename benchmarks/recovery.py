@@ -110,13 +110,13 @@ def measure(row: str, case: Case, options: argparse.Namespace) -> dict[str, Any]
     return found
 
 
-def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str) -> Plan:
-    """The plan before recovery."""
+def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str, *, repair: bool = True) -> Plan:
+    """The plan before recovery; that of rounding to nearest with its statistics repaired."""
     batches = [(part,) for part in samples.split(64)]
     low = any(skeleton.bits[u.name].activations in (2, 3, 4) for u in skeleton.units if u.integer)
     ranges = observe(to_torch(graph), batches, skeleton, Mse if low else MinMax)
     plan = method(name)(graph, skeleton, ranges, batches)
-    return repaired(graph, plan, [(samples,)]) if name == "nearest" and plan.activations else plan
+    return repaired(graph, plan, [(samples,)]) if repair and name == "nearest" and plan.activations else plan
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from edgeq.calibration.gptq import gptq
 from edgeq.calibration.grids import activation_grids
 from edgeq.calibration.mse_scale import min_max, mse_scale
 from edgeq.calibration.nearest import nearest
+from edgeq.calibration.parts import Store
 from edgeq.calibration.ranges import Ranges
-from edgeq.calibration.reconstruction import Store, reconstruct
+from edgeq.calibration.reconstruction import reconstruct
 from edgeq.calibration.repair import better, repair
 from edgeq.calibration.sequential import Rounding, UnitProgress, sequential
 from edgeq.errors import UsageError
@@ -64,7 +65,7 @@ class Method:
             ranges: of the quantized values (``edgeq.calibration.ranges.observe``).
             samples: calibration inputs in the order of the graph's inputs, batch by batch; unlabelled.
             progress: called after each unit or block: (name, done, in all).
-            store: keeps the result of each block, where the method works block by block.
+            store: keeps what is decided for each layer and block, so that an interrupted run goes on there.
             seed: of what is drawn at random.
 
         Raises:
@@ -76,7 +77,7 @@ class Method:
         plan = sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
             method=self.name, match_variance=self.match_variance, first_order=self.first_order,
-            odd=self.rounding is not min_max, progress=None if self.reconstruct else progress,
+            odd=self.rounding is not min_max, store=store, progress=None if self.reconstruct else progress,
         )  # fmt: skip
         if not self.reconstruct:
             return plan

@@ -18,9 +18,8 @@ whole codes as AdaQuant does (Hubara et al., "Improving Post Training Neural Qua
 Memory: the walk's (bounded), one block's output on all samples, and one batch's gradients. Seeded.
 """
 
-import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +27,7 @@ import torch
 
 from edgeq.calibration.blocks import Block, blocks
 from edgeq.calibration.grids import has_odd, quantized_bias, safe_scales, weighted
+from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.sequential import UnitProgress
 from edgeq.calibration.soft_block import SoftBlock
 from edgeq.calibration.streams import Streams
@@ -43,9 +43,6 @@ LOOK = 50
 FIXED = 0.5
 #: One batch in so many is held out to judge on.
 HELD_OUT = 8
-
-#: (key of a result, makes it) -> the result: how a block's result is stored, so that a run goes on where it stopped.
-Store = Callable[[str, Callable[[], bytes]], bytes]
 
 
 def reconstruct(
@@ -66,7 +63,7 @@ def reconstruct(
         samples: calibration inputs in the order of the graph's inputs, batch by batch; no labels are needed.
         steps: of gradient descent for each block.
         seed: of the batches and of what is dropped.
-        store: keeps each block's result; None computes all of them.
+        store: keeps each block's result; None keeps none.
         progress: called after each block.
 
     Raises:
@@ -79,7 +76,7 @@ def reconstruct(
         def compute(block: Block = block, plan: Plan = plan, salt: int = seed + done) -> bytes:
             return _dump(_reconstruct(walk, block, plan, steps, salt))
 
-        data = compute() if store is None else store(f"{done} {block.name}", compute)
+        data = compute() if store is None else store(f"block {done}", compute)
         plan = _apply(graph, plan, block, _load(data))
         walk.activations = plan.activations
         for unit in block.units:
@@ -195,16 +192,12 @@ def _apply(graph: Graph, plan: Plan, block: Block, learned: Learned) -> Plan:
 
 
 def _dump(learned: Learned) -> bytes:
-    buffer = io.BytesIO()
-    arrays = {f"{part}/{key}": array for part in _PARTS for key, array in getattr(learned, part).items()}
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+    return dump({f"{part}/{key}": array for part in _PARTS for key, array in getattr(learned, part).items()})
 
 
 def _load(data: bytes) -> Learned:
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in _PARTS}
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        for entry in arrays.files:
-            part, _, key = entry.partition("/")
-            parts[part][key] = arrays[entry]
+    for entry, array in load(data).items():
+        part, _, key = entry.partition("/")
+        parts[part][key] = array
     return Learned(**parts)

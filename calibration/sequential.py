@@ -9,7 +9,7 @@ A unit that is not a matrix product in one or two dimensions is rounded to neare
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from edgeq.calibration.grids import (
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
 from edgeq.calibration.moments import Moments, means, moments, output_variances
+from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton, Unit
@@ -53,6 +54,7 @@ def sequential(
     match_variance: bool = False,
     first_order: bool = False,
     odd: bool = True,
+    store: Store | None = None,
     progress: UnitProgress | None = None,
 ) -> Plan:
     """The plan of that rounding method.
@@ -67,13 +69,15 @@ def sequential(
         match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
         first_order: the rounding looks at weights alone, so that no second moments are taken.
         odd: whether codes of 2 and 3 bits are odd.
+        store: keeps what is chosen for each unit; None keeps none.
         progress: called after each unit.
 
     Raises:
         DataError: there are no samples.
     """
     walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
-    state = _State(graph, walk, weighted(graph, skeleton, odd=odd), rounding, match_variance, first_order, {}, {})
+    problems = weighted(graph, skeleton, odd=odd)
+    state = _State(graph, walk, problems, rounding, match_variance, first_order, store or (lambda _, make: make()))
     for done, unit in enumerate(walk.units()):
         weight, bias = state.choose(unit)
         walk.advance(unit, weight, bias)
@@ -92,26 +96,33 @@ class _State:
     rounding: Rounding
     match_variance: bool
     first_order: bool
-    weights: dict[str, QuantizedConstant]
-    biases: dict[str, QuantizedConstant]
+    store: Store
+    weights: dict[str, QuantizedConstant] = field(default_factory=dict)
+    biases: dict[str, QuantizedConstant] = field(default_factory=dict)
 
     def choose(self, unit: Unit) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The weight and bias of a unit as real tensors for the walk; None where they stay as they are."""
         if unit.weight is None or unit.weight not in self.problems:
             return None, None
         weight = self.problems[unit.weight]
+        chosen = load(self.store(f"layer {unit.name}", lambda: dump(self._chosen(unit, weight))))
+        constant = QuantizedConstant(chosen["codes"].astype(np.int64), weight.grid(chosen["scale"]))
+        self.weights[unit.weight] = constant
+        real = torch.from_numpy(np.ascontiguousarray(constant.real))
+        if not unit.integer:
+            return real, None
+        grid = self.walk.activations[unit.inputs[0]]
+        self.biases[unit.name] = quantized_bias(chosen["bias"], grid, constant.quantization)
+        return real, torch.from_numpy(self.biases[unit.name].real.astype(np.float64))
+
+    def _chosen(self, unit: Unit, weight: Weighted) -> dict[str, np.ndarray]:
+        """Codes and scales of the unit's weight, and its real bias."""
         known = has_columns(self.graph, unit)
         found = (means if self.first_order else moments)(self.walk, unit) if known else None
-        if unit.weight not in self.weights:  # a weight that several units share is chosen at the first
-            self.weights[unit.weight] = self._codes(weight, unit, found)
-        constant = self.weights[unit.weight]
-        real = torch.from_numpy(np.ascontiguousarray(constant.real))
-        bias = self._bias(unit, constant, found)
-        if unit.integer:
-            grid = self.walk.activations[unit.inputs[0]]
-            self.biases[unit.name] = quantized_bias(bias, grid, constant.quantization)
-            bias = self.biases[unit.name].real.astype(np.float64)
-        return real, torch.from_numpy(bias) if unit.integer else None
+        # A weight that several units share is chosen at the first.
+        constant = self.weights.get(weight.name) or self._codes(weight, unit, found)
+        codes = constant.codes.astype(np.int8 if weight.bits <= 8 else np.int64)
+        return {"codes": codes, "scale": constant.quantization.scale, "bias": self._bias(unit, constant, found)}
 
     def _codes(self, weight: Weighted, unit: Unit, found: Moments | None) -> QuantizedConstant:
         if found is None:

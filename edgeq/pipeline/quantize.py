@@ -10,8 +10,8 @@ from edgeq.calibration.divergence import divergence, float_outputs
 from edgeq.calibration.equalization import equalize, highest, pairs
 from edgeq.calibration.methods import method
 from edgeq.calibration.observers import BY_NAME
+from edgeq.calibration.parts import Store
 from edgeq.calibration.ranges import Ranges, observe
-from edgeq.calibration.reconstruction import Store
 from edgeq.errors import UsageError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
@@ -113,19 +113,20 @@ class _Stage:
     def plan(self, name: str, graph: Graph, ranges: Ranges) -> Plan:
         """The plan of that method."""
         chosen = method(name)
+        key = self._key(graph) | {"ranges": asdict(ranges), "method": name}
 
         def compute() -> bytes:
-            samples = self._calibration if chosen.rounding is not None else ()
             made = chosen(
                 graph,
                 self.skeleton,
                 ranges,
-                samples,
+                self._calibration if chosen.rounding is not None else (),
                 progress=lambda _, done, total: self.reporter.advance(done, total),
+                store=None if chosen.first_order else self._kept(key),
+                seed=self.options.seed,
             )
             return dump(made)
 
-        key = self._key(graph) | {"ranges": asdict(ranges), "method": name}
         plan = restore(self.folder.stage("plan", key, compute), self.skeleton)
         validate(graph, plan)
         return plan
@@ -155,9 +156,6 @@ class _Stage:
         made = equalize(graph, highest(graph, self.model.batches(self.sets.calibration.take(_REACH), _BATCH)))
         observer = next(name for name, observer in BY_NAME.items() if observer.__name__ == ranges.observer)
         return made, self.ranges(made, observer)
-
-    def _advance(self, _: str, done: int, total: int) -> None:
-        self.reporter.advance(done, total)
 
     @cached_property
     def _calibration(self) -> list[tuple[torch.Tensor, ...]]:

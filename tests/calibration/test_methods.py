@@ -1,5 +1,7 @@
 """The contract that every method keeps, over the tuple of methods."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from edgeq.errors import DataError, UsageError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
+from edgeq.plan.store import dump
 from edgeq.plan.validate import validate
 
 from .networks import convolutions, images, skeleton
@@ -52,6 +55,27 @@ def test_the_same_input_gives_the_same_codes(each: Method) -> None:
         np.testing.assert_array_equal(constant.quantization.scale, second.weights[value].quantization.scale)
     for name, bias in first.biases.items():
         np.testing.assert_array_equal(bias.codes, second.biases[name].codes)
+
+
+def test_an_interrupted_run_goes_on_after_the_layers_that_were_done() -> None:
+    made, stored, computed = method("gptq+variance"), {}, []
+    chosen = skeleton(GRAPH, "w3a8")
+    ranges = observe(to_torch(GRAPH), SAMPLES, chosen)
+
+    def store(key: str, compute: Callable[[], bytes]) -> bytes:
+        if key not in stored:
+            if len(stored) == 2 and not computed:
+                raise KeyboardInterrupt
+            stored[key] = compute()
+        else:
+            computed.append(key)
+        return stored[key]
+
+    with pytest.raises(KeyboardInterrupt):
+        made(GRAPH, chosen, ranges, SAMPLES, store=store)
+    resumed = made(GRAPH, chosen, ranges, SAMPLES, store=store)
+    assert len(computed) == 2
+    assert dump(resumed) == dump(made(GRAPH, chosen, ranges, SAMPLES))
 
 
 def test_no_method_is_worse_than_nearest_at_low_bits(each: Method) -> None:

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeq.cli import main
 from edgeq.cli.show import LiveReporter
+from edgeq.run_folder import RunFolder
 
 from .conftest import Project, Run
 
@@ -86,6 +88,34 @@ def test_a_stage_that_was_done_is_not_done_again(
     monkeypatch.setattr("edgeq.pipeline.quantize.observe", again)
     assert edgeq(*arguments).code in (0, 3)
     assert {path: path.stat().st_mtime_ns for path in (project.output.parent / ".release.run").iterdir()} == stored
+
+
+def test_a_method_that_is_interrupted_goes_on_at_its_layer(
+    edgeq: Run, project: Project, arguments: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*arguments, "--method", "brecq"]
+    real, computed = RunFolder.stage, list[str]()
+
+    def stage(self: RunFolder, name: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
+        def counted() -> bytes:
+            if name == "part":
+                if len(computed) == 3:
+                    computed.append("interrupted")
+                    raise KeyboardInterrupt
+                computed.append(key["part"])
+            return compute()
+
+        return real(self, name, key, counted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "stage", stage)
+        assert edgeq(*arguments).code == 130
+        done = computed[:3]
+        goes_on(edgeq, project, arguments)
+    # Once by the run that went on, once by the undisturbed one.
+    assert len(done) == len(set(done)) == 3
+    assert all(computed.count(part) == 2 for part in done)
+    assert len(computed) > 7
 
 
 def test_a_damaged_result_is_computed_again(edgeq: Run, project: Project, arguments: list[object]) -> None:
