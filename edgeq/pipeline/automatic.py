@@ -5,7 +5,8 @@ samples that no method has seen, and once more with the weights left in float: w
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
 below what they cost alone: where they have nearly all of it only block reconstruction is left, which learns with them
 in the loop. Coarse ones also shift what the layers after them see, and that other methods can give back.
-Otherwise, in order of cost: equalization, bias correction, statistics, GPTQ, GPTQ with variances, block reconstruction.
+Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances, block
+reconstruction.
 """
 
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class Story:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A plan with the graph whose weights it quantizes (equalized or not) and the ranges that it was made from."""
+    """A plan with the graph that it quantizes (equalized, absorbed, or the model's) and the ranges it was made from."""
 
     graph: Graph
     ranges: Ranges
@@ -85,12 +86,14 @@ class Workshop:
         loss: (candidate, weights quantized) -> divergence on held-out samples.
         other_ranges: the ranges by another observer; None if the user named one.
         equalized: the graph with equalized weights and its ranges; None if there is no pair to equalize.
+        absorbed: the graph with high biases moved on and its ranges; None if no range shrinks by it.
     """
 
     plan: Callable[[str, Graph, Ranges], Plan]
     loss: Callable[[Candidate, bool], float]
     other_ranges: Callable[[], Ranges] | None
     equalized: Callable[[Graph, Ranges], tuple[Graph, Ranges] | None]
+    absorbed: Callable[[Graph, Ranges], tuple[Graph, Ranges] | None]
 
 
 def search(shop: Workshop, graph: Graph, ranges: Ranges) -> tuple[Candidate, Story]:
@@ -107,6 +110,7 @@ def search(shop: Workshop, graph: Graph, ranges: Ranges) -> tuple[Candidate, Sto
 def _first_reason(run: "_Search") -> str:
     run.try_other_ranges()
     run.try_equalization()
+    run.try_absorption()
     for name in (*CHEAP, *COSTLY):
         if run.loss <= GOOD:
             break
@@ -173,6 +177,16 @@ class _Search:
             self.trials.append(Trial(name, self.shop.loss(found, True)))
         elif self._offer(name, found):
             self.prefix, self.before = f" after equalization{self.prefix}", before
+            self.ask_activations()
+
+    def try_absorption(self) -> None:
+        """Smaller values between layers, where there are high biases: often they are what equalization leaves."""
+        made = None if self.loss <= GOOD else self.shop.absorbed(self.best.graph, self.best.ranges)
+        if made is None:
+            return
+        found = Candidate(*made, self.shop.plan("nearest", *made))
+        if self._offer(f"absorption{self.prefix}", found):
+            self.prefix = f" after absorption{self.prefix}"
             self.ask_activations()
 
     def try_method(self, name: str) -> bool:

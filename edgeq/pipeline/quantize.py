@@ -1,15 +1,18 @@
 """The middle stages: ranges from samples, and the plan from ranges."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import torch
 
+from edgeq.calibration.absorption import absorb, absorbable
 from edgeq.calibration.divergence import divergence, float_outputs
-from edgeq.calibration.equalization import equalize, highest, pairs
+from edgeq.calibration.equalization import equalize, highest
 from edgeq.calibration.methods import method
 from edgeq.calibration.observers import BY_NAME
+from edgeq.calibration.pairs import pairs
 from edgeq.calibration.parts import Store
 from edgeq.calibration.ranges import Ranges, observe
 from edgeq.errors import UsageError
@@ -35,7 +38,7 @@ class Quantized:
     """What the stage decided.
 
     Attributes:
-        model: the model that the plan is of: the same function, its weights perhaps equalized.
+        model: the model that the plan is of: the same function on the samples, perhaps equalized or absorbed.
         plan: the quantization.
         story: what was tried.
     """
@@ -71,7 +74,8 @@ def quantize(
         return Quantized(
             model, stage.plan(name, model.graph, ranges), Story((Trial(name, None, kept=True),), None, why)
         )
-    shop = Workshop(stage.plan, stage.loss, stage.other_ranges if options.observer == "auto" else None, stage.equalized)
+    other_ranges = stage.other_ranges if options.observer == "auto" else None
+    shop = Workshop(stage.plan, stage.loss, other_ranges, stage.equalized, stage.absorbed)
     found, story = search(shop, model.graph, ranges)
     return Quantized(model if found.graph is model.graph else replace(model, graph=found.graph), found.plan, story)
 
@@ -154,8 +158,17 @@ class _Stage:
         if not pairs(graph, bounded=True):
             return None
         made = equalize(graph, highest(graph, self.model.batches(self.sets.calibration.take(_REACH), _BATCH)))
-        observer = next(name for name, observer in BY_NAME.items() if observer.__name__ == ranges.observer)
-        return made, self.ranges(made, observer)
+        return made, self._ranges_like(ranges, made)
+
+    def absorbed(self, graph: Graph, ranges: Ranges) -> tuple[Graph, Ranges] | None:
+        """The graph with high biases moved into the layers behind and its ranges, by the observer of these ranges."""
+        if not absorbable(graph, self.skeleton):
+            return None
+        made = absorb(graph, self.skeleton, self._calibration)
+        return None if made is graph else (made, self._ranges_like(ranges, made))
+
+    def _ranges_like(self, ranges: Ranges, graph: Graph) -> Ranges:
+        return self.ranges(graph, next(n for n, made in BY_NAME.items() if made.__name__ == ranges.observer))
 
     @cached_property
     def _calibration(self) -> list[tuple[torch.Tensor, ...]]:
@@ -173,7 +186,7 @@ class _Stage:
     def _key(self, graph: Graph) -> dict[str, object]:
         return {
             "model": self.model.digest,
-            "equalized": graph is not self.model.graph,
+            "changed": self._changed(graph),
             "bits": [[unit, str(bits)] for unit, bits in self.skeleton.bits.items()],
             "seed": self.options.seed,
             "data": self.sets.digests["calibration"],
@@ -182,3 +195,12 @@ class _Stage:
             "symmetric": self.skeleton.symmetric,
             "power_of_two": self.skeleton.power_of_two,
         }
+
+    def _changed(self, graph: Graph) -> str:
+        """A digest of the constants that differ from the model's."""
+        own = self.model.graph.model.graph.initializers
+        digest = hashlib.sha256()
+        for name, value in graph.model.graph.initializers.items():
+            if value.const_value is not None and value.const_value is not own[name].const_value:
+                digest.update(name.encode() + value.const_value.tobytes())
+        return digest.hexdigest()

@@ -5,8 +5,9 @@ import torch
 from onnx import helper
 
 from edgeq.calibration.divergence import divergence, float_outputs
-from edgeq.calibration.equalization import equalize, highest, pairs
+from edgeq.calibration.equalization import equalize, highest
 from edgeq.calibration.nearest import nearest
+from edgeq.calibration.pairs import pairs
 from edgeq.calibration.ranges import observe
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph

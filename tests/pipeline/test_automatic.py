@@ -29,6 +29,7 @@ def found(
     *,
     equalized: bool = False,
     equalized_activations: float | None = None,
+    absorbed: bool = False,
     bits: int = 8,
 ) -> tuple[Candidate, Story]:
     """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
@@ -50,8 +51,11 @@ def found(
     def even(graph: Any, ranges: Ranges) -> Any:
         return ("equalized", ranges) if equalized else None
 
+    def moved(graph: Any, ranges: Ranges) -> Any:
+        return (f"{graph}, absorbed", ranges) if absorbed else None
+
     graph: Any = "float"
-    return search(Workshop(plan, loss, lambda: OTHER, even), graph, RANGES)
+    return search(Workshop(plan, loss, lambda: OTHER, even, moved), graph, RANGES)
 
 
 def kept(story: Story) -> list[str]:
@@ -121,3 +125,26 @@ def test_equalization_that_makes_coarse_activations_worse_is_not_kept(after: flo
     assert (best.graph, best.plan.method) == (graph, "gptq+variance")
     tried = next(trial for trial in story.trials if trial.method == "equalization")
     assert (tried.loss, tried.kept) == (0.4, False)
+
+
+@pytest.mark.parametrize(("loss", "graph"), [(0.2, "float, absorbed"), (0.99, "float"), (1.5, "float")])
+def test_absorption_is_kept_only_where_it_helps(loss: float, graph: str) -> None:
+    losses = {"nearest": 1.0, "nearest/float, absorbed": loss, "bias": 0.004}
+    best, story = found(losses, 0.0, absorbed=True)
+    assert (best.graph, best.plan.method) == (graph, "bias")
+    assert kept(story) == ["bias" if graph == "float" else "bias after absorption"]
+
+
+@pytest.mark.parametrize("loss", [0.2, 0.9])
+def test_what_equalization_leaves_is_absorbed(loss: float) -> None:
+    base = "equalized, absorbed" if loss < 0.5 else "float, absorbed"
+    losses = {"nearest": 0.5, "nearest/equalized": loss, f"nearest/{base}": 0.1, f"bias/{base}": 0.004}
+    best, story = found(losses, 0.0, equalized=True, absorbed=True)
+    assert (best.graph, best.plan.method) == (base, "bias")
+    after = "absorption after equalization" if loss < 0.5 else "absorption"
+    assert [trial.method for trial in story.trials] == ["nearest", "equalization", after, f"bias after {after}"]
+
+
+def test_nothing_is_absorbed_where_equalization_was_enough() -> None:
+    best, _ = found({"nearest": 0.5, "nearest/equalized": 0.004}, 0.0, equalized=True, absorbed=True)
+    assert (best.graph, best.plan.method) == ("equalized", "nearest")
