@@ -40,6 +40,7 @@ class Quantization:
         block: how many neighbours along ``axis`` share a scale; 0 if the grid is not blocked.
         odd: codes are the odd numbers from -(2^bits - 1) to 2^bits - 1 (at 2 bits -3, -1, 1, 3): symmetric, and none of
             2^bits is given up for it, but without a zero.
+        offset: how far codes and zero point are shifted in a wider type that holds them; 0 in a plan.
     """
 
     scale: npt.NDArray[np.float32]
@@ -49,6 +50,7 @@ class Quantization:
     narrow: bool = False
     block: int = 0
     odd: bool = False
+    offset: int = 0
 
     def __post_init__(self) -> None:
         if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int64:
@@ -68,12 +70,17 @@ class Quantization:
     @property
     def qmin(self) -> int:
         """The smallest code."""
-        return -self.qmax if self.odd else int(self.narrow) - int(2 ** (self.bits - 1))
+        lowest = 1 - int(2**self.bits) if self.odd else int(self.narrow) - int(2 ** (self.bits - 1))
+        return lowest + self.offset
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return int(2 ** (self.bits - (not self.odd))) - 1
+        return int(2 ** (self.bits - (not self.odd))) - 1 + self.offset
+
+    def shifted(self, by: int) -> "Quantization":
+        """The same real numbers with all codes shifted."""
+        return replace(self, zero_point=self.zero_point + by, offset=self.offset + by)
 
     def broadcast(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""
@@ -118,7 +125,7 @@ class Quantization:
         """Whether both describe the same real numbers with the same codes."""
         return (
             self.bits == other.bits
-            and (self.axis, self.block, self.odd) == (other.axis, other.block, other.odd)
+            and (self.axis, self.block, self.odd, self.offset) == (other.axis, other.block, other.odd, other.offset)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )

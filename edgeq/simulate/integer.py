@@ -20,7 +20,7 @@ from edgeq.graph.ops import OPS
 from edgeq.plan.ops import FUSED_ACTIVATIONS, SAME_GRID
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
-from edgeq.simulate.kernels.family import Family, Operands
+from edgeq.simulate.kernels.family import Family, Kernel, Operands
 
 #: float32 holds every integer up to here, so a sum that stays under it is exact in any order.
 _EXACT_FLOAT32 = 2**24
@@ -41,6 +41,7 @@ class IntegerSimulation(nn.Module):
         super().__init__()
         check_supported(graph)
         self.graph, self.plan, self.family = graph, plan, family
+        self._stored = family.stored(plan).activations
         self._makers = {value: unit for unit in plan.units for value in unit.outputs}
         self._last_reader = _last_readers(graph, plan)
         self._prepared: dict[str, _Weighted] = {
@@ -110,13 +111,26 @@ class IntegerSimulation(nn.Module):
         grids = tuple(self._grid(value) for value in unit.inputs)
         kernel = self._family((*grids, output)).kernels.get(unit.op)
         if kernel is not None:
-            return kernel(Operands(operands, grids, output, clamp, unit, self._first(unit)))
+            return self._run_kernel(kernel, unit, operands, clamp)
         if unit.op in FUSED_ACTIVATIONS:
             return torch.clamp(operands[0], *clamp)
         if unit.op in SAME_GRID:
             return torch.clamp(self._moved(unit, operands, grids[0], reals), *clamp)
         result = self._call(unit, lambda value: self._operand(value, codes, reals))
         return torch.clamp(quantize(result, output), *clamp)
+
+    def _run_kernel(
+        self, kernel: Kernel, unit: Unit, operands: tuple[torch.Tensor, ...], clamp: tuple[int, int]
+    ) -> torch.Tensor:
+        """A kernel on codes as the runtime's file holds them."""
+        grids = tuple(self._stored.get(value) or self._grid(value) for value in (*unit.inputs, unit.outputs[0]))
+        codes = tuple(code + grid.offset if grid.offset else code for code, grid in zip(operands, grids, strict=False))
+        shift = grids[-1].offset
+        low, high = clamp
+        more = attributes(self.graph.node(unit.name))
+        clamp = (low + shift, high + shift)
+        found = kernel(Operands(codes, grids[:-1], grids[-1], clamp, unit, self._first(unit), more))
+        return found - shift if shift else found
 
     def _family(self, grids: tuple[Quantization, ...]) -> Family:
         """The kernels for these grids: 16 bits have their own."""

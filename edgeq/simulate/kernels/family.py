@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from edgeq.plan.plan import Unit
+from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
+from edgeq.plan.stored import in_bytes
 
 #: (accumulator: int32 values as float32 or float64, input scale, weight scales to broadcast, output grid) -> codes
 Requantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Quantization], torch.Tensor]
@@ -23,6 +25,7 @@ class Operands:
         clamp: (lowest, highest) code of the fused activation.
         unit: the unit.
         call: the unit's op on another tensor in place of its first input, in that tensor's precision.
+        attributes: of the unit's node.
     """
 
     codes: tuple[torch.Tensor, ...]
@@ -31,6 +34,7 @@ class Operands:
     clamp: tuple[int, int]
     unit: Unit
     call: Callable[[torch.Tensor], torch.Tensor]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 Kernel = Callable[[Operands], torch.Tensor]
@@ -48,6 +52,8 @@ class Family:
         exact: ops whose kernel was matched bit for bit; others are within one step.
         special: Conv, DepthwiseConv, Gemm or MatMul -> its requantization, where it is not ``requantize``.
         wide: the kernels for 16-bit activations; None where the runtime computes on real numbers then.
+        stored: the plan with the grids as the runtime's files hold them: where a rounding depends on what the codes are
+            and not on their distance from the zero point, it is these codes'.
     """
 
     name: str
@@ -56,6 +62,7 @@ class Family:
     exact: frozenset[str]
     special: Mapping[str, Requantize] = field(default_factory=dict)
     wide: "Family | None" = None
+    stored: Callable[[Plan], Plan] = in_bytes
 
 
 def saturate(codes: torch.Tensor, operands: Operands) -> torch.Tensor:

@@ -23,14 +23,14 @@ import torch
 
 from edgeq.plan.quantization import Quantization
 from edgeq.simulate.kernels.family import Family, Kernel, Operands, Requantize, saturate
-from edgeq.simulate.kernels.gate import hard_swish
+from edgeq.simulate.kernels.gate import hard_sigmoid, hard_swish
 from edgeq.simulate.kernels.products import matmul
 
 #: (integers, multiplier q, exponent e), all int64, broadcast -> integers
 Rounding = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-#: TFLite's ADD and SUB bring both operands to a scale with this many more bits, by the output's bits.
-_LEFT_SHIFT = {8: 20, 16: 15}
+#: TFLite's ADD and SUB bring both operands to a scale with this many more bits, those on int16 with so many.
+_LEFT_SHIFT, _WIDE_LEFT_SHIFT = 20, 15
 
 
 def fixed_point(real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +112,7 @@ def _centred(operands: Operands) -> list[torch.Tensor]:
 
 def _sum(operands: Operands, sign: int) -> torch.Tensor:
     """TFLite's ADD and SUB: both operands at twice the larger scale with more bits, three multiplications."""
-    more = _LEFT_SHIFT[operands.output.bits]
+    more = _WIDE_LEFT_SHIFT if operands.output.bits > 8 else _LEFT_SHIFT
     scales = [float(grid.scale) for grid in operands.grids]
     twice = 2 * max(scales)
     left, right = (
@@ -222,7 +222,7 @@ TFLITE_MICRO = replace(
 LITERT_REFERENCE = Family(
     name="litert-reference",
     requantize=_double,
-    kernels=_KERNELS,
+    kernels=_KERNELS | {"HardSigmoid": hard_sigmoid(_add)},
     exact=_EXACT,
     special={"Gemm": _single, "MatMul": _single},
     wide=WIDE,

@@ -7,7 +7,7 @@ from edgeq.plan.quantization import per_tensor
 from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
 from edgeq.simulate.kernels.fixed_point import WIDE, double_rounding, requantizer
 from edgeq.simulate.kernels.float32_requantization import requantize
-from edgeq.simulate.kernels.gate import hard_swish
+from edgeq.simulate.kernels.gate import hard_sigmoid, hard_swish
 from edgeq.simulate.kernels.products import delegated
 from edgeq.simulate.kernels.tflite_arithmetic import multiplier, multiply
 
@@ -97,6 +97,7 @@ LITERT_DEFAULT = Family(
         "GlobalAveragePool": _global_average_pool,
         "AveragePool": _average_pool,
         "LeakyRelu": _leaky_relu,
+        "HardSigmoid": hard_sigmoid(_add),
         "HardSwish": hard_swish(_add, _mul),
         "PRelu": _prelu,
     },

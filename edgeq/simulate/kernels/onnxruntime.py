@@ -7,11 +7,13 @@ from edgeq.simulate.kernels.family import Family, Operands, float32, saturate
 from edgeq.simulate.kernels.float32_requantization import requantize
 from edgeq.simulate.kernels.products import matmul
 
+#: From the plan's codes to uint8, of however few bits they are.
+_SHIFT = 128
+
 
 def _unsigned(codes: torch.Tensor, grid: Quantization) -> tuple[torch.Tensor, torch.Tensor]:
     """(uint8 codes, uint8 zero point) as float32."""
-    shift = -grid.qmin
-    return (codes + shift).to(torch.float32), float32(int(grid.zero_point) + shift)
+    return (codes + _SHIFT).to(torch.float32), float32(int(grid.zero_point) + _SHIFT)
 
 
 def _add(operands: Operands) -> torch.Tensor:
@@ -19,10 +21,9 @@ def _add(operands: Operands) -> torch.Tensor:
     (a, za), (b, zb) = (_unsigned(c, g) for c, g in zip(operands.codes, operands.grids, strict=True))
     output = float32(operands.output.scale)
     ratio_a, ratio_b = (float32(grid.scale) / output for grid in operands.grids)
-    shift = -operands.output.qmin
-    fixed = float32(int(operands.output.zero_point) + shift) - _fma(ratio_a, za, ratio_b * zb)
+    fixed = float32(int(operands.output.zero_point) + _SHIFT) - _fma(ratio_a, za, ratio_b * zb)
     inner = _fma(b, ratio_b, fixed)
-    result = torch.round(_fma(a, ratio_a, inner)).to(torch.float64) - shift
+    result = torch.round(_fma(a, ratio_a, inner)).to(torch.float64) - _SHIFT
     return saturate(result, operands)
 
 
@@ -35,9 +36,8 @@ def _mul(operands: Operands) -> torch.Tensor:
     """QLinearMul: rint((a - za) (b - zb) * (sa sb / sc) + zc): the zero point decides where a tie goes."""
     a, b = (c - int(g.zero_point) for c, g in zip(operands.codes, operands.grids, strict=True))
     scale = float32(operands.grids[0].scale) * float32(operands.grids[1].scale) / float32(operands.output.scale)
-    shift = -operands.output.qmin
-    result = torch.round((a * b).to(torch.float32) * scale + (int(operands.output.zero_point) + shift))
-    return saturate(result.to(torch.float64) - shift, operands)
+    result = torch.round((a * b).to(torch.float32) * scale + (int(operands.output.zero_point) + _SHIFT))
+    return saturate(result.to(torch.float64) - _SHIFT, operands)
 
 
 def _global_average_pool(operands: Operands) -> torch.Tensor:
@@ -56,9 +56,8 @@ def _average_pool(operands: Operands) -> torch.Tensor:
     grid, output = operands.grids[0], operands.output
     codes, zero = _unsigned(operands.codes[0], grid)
     mean = operands.call((codes - zero) * float32(grid.scale))
-    shift = -output.qmin
-    result = torch.round(mean / float32(output.scale) + (int(output.zero_point) + shift))
-    return saturate(result.to(torch.float64) - shift, operands)
+    result = torch.round(mean / float32(output.scale) + (int(output.zero_point) + _SHIFT))
+    return saturate(result.to(torch.float64) - _SHIFT, operands)
 
 
 ONNXRUNTIME_X86 = Family(
@@ -71,6 +70,7 @@ ONNXRUNTIME_X86 = Family(
         "GlobalAveragePool": _global_average_pool,
         "AveragePool": _average_pool,
     },
+    stored=lambda plan: plan,
     exact=frozenset(
         {
             "Conv",
