@@ -21,6 +21,7 @@ from edgeq.pipeline.artifacts import File
 from edgeq.pipeline.inputs import Model
 from edgeq.pipeline.validate import Validation, device_key, plan_digest, to_file_layout
 from edgeq.plan.plan import Plan
+from edgeq.plan.stored import in_bytes
 from edgeq.release.release import Layer
 from edgeq.simulate import IntegerSimulation
 from edgeq.simulate.integer import dequantize
@@ -161,7 +162,9 @@ def _batches(validation: Validation) -> Iterator[dict[str, Array]]:
 
 
 def _deployed(validation: Validation, device: Device, profile: Profile, file: File) -> Iterator[dict[str, Array]]:
-    """The device's codes by value, batch by batch; nothing where it cannot give them out."""
+    """The device's codes by value, as the plan has them, batch by batch; nothing where it cannot give them out."""
+    stored = in_bytes(validation.plan).activations if file.format == "tflite" else {}
+    shifts = {value: grid.offset for value, grid in stored.items() if grid.offset}
     opener = _OPENERS.get(profile.runtime)
     if opener is None:
         return
@@ -170,7 +173,8 @@ def _deployed(validation: Validation, device: Device, profile: Profile, file: Fi
         handle = device.load(replace(file.integer, data=opened.artifact), name=f"{file.name} (opened)")
         for inputs in _batches(validation):
             outputs = device.run(handle, to_file_layout(inputs, file), raw=True)
-            yield {value: outputs[output] for value, output in opened.values.items() if output in outputs}
+            found = {value: outputs[output] for value, output in opened.values.items() if output in outputs}
+            yield found | {value: found[value].astype(np.int16) - shifts[value] for value in found.keys() & shifts}
     except (DataError, DeviceError, ModelError):
         return  # the file itself has been measured: only a copy with more outputs is too much for this device
 

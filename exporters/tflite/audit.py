@@ -6,11 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.exporters.audit import Audit, AuditRow
+from edgeq.exporters.tflite.narrow import entry_grid
 from edgeq.exporters.tflite.ops.convolution import ungrouped, ungrouped_grid
+from edgeq.exporters.tflite.reach import reach
 from edgeq.exporters.tflite.read import File, Operator, Tensor, read
 from edgeq.graph.graph import Graph, attributes
+from edgeq.plan.ops import SAME_GRID
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.stored import in_bytes, is_narrow
 from edgeq.plan.units import group
 
 #: Operators with a weight -> positions of weight and bias among the inputs, and the stored axis of output channels.
@@ -25,7 +29,7 @@ _WEIGHTED: dict[str, tuple[int, int, int]] = {
 _MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
 
 #: Names of the steps that turn one form of a value into another; they belong to no unit.
-_CONVERSIONS = frozenset({"quantized", "dequantized", "reshaped", "transposed", "output"})
+_CONVERSIONS = frozenset({"quantized", "dequantized", "limited", "reshaped", "transposed", "output"})
 
 
 def audit(data: bytes, graph: Graph, plan: Plan | None) -> Audit:
@@ -40,6 +44,7 @@ def audit(data: bytes, graph: Graph, plan: Plan | None) -> Audit:
         ModelError: the file cannot be read.
     """
     file = read(data)
+    plan = None if plan is None else in_bytes(plan)
     units = group(graph) if plan is None else plan.units
     operators = _by_value(file, frozenset(value for unit in units for value in unit.outputs))
     rows: list[AuditRow] = []
@@ -49,6 +54,7 @@ def audit(data: bytes, graph: Graph, plan: Plan | None) -> Audit:
         rows.append(_row(file, unit, mine))
         problems += _problems(file, graph, plan, unit, mine)
     problems += _interface_problems(file, graph, plan)
+    problems += () if plan is None else _reach_problems(file, plan)
     return Audit(
         format="tflite",
         rows=tuple(rows),
@@ -222,9 +228,32 @@ def _sorted_columns(matrix: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return signed[:, np.lexsort(signed)] if signed.size else signed
 
 
+def _reach_problems(file: File, plan: Plan) -> Iterator[str]:
+    """Values that can hold codes beyond the ends of their grid, where the type has more."""
+    moved = {value for unit in plan.units if unit.integer and unit.op in SAME_GRID for value in unit.outputs}
+    given = set(file.inputs.values())  # limited behind, whatever a caller gives
+    for index, tensor in enumerate(file.tensors):
+        value, _, step = tensor.name.rpartition("::")
+        value = value if step in ("limited", "quantized") else tensor.name
+        grid = plan.activations.get(value)
+        if grid is None or not is_narrow(grid) or value in moved or index in given:
+            continue
+        if tensor.zero_point.tolist() != [int(grid.zero_point)]:
+            continue  # on its way there
+        low, high = reach(file, index)
+        if low < grid.qmin or high > grid.qmax:
+            yield f"value {value!r} can hold codes {low} .. {high}, and its grid ends at {grid.qmin} and {grid.qmax}"
+
+
 def _interface_problems(file: File, graph: Graph, plan: Plan | None) -> Iterator[str]:
-    wanted: Mapping[str, Quantization] = {} if plan is None else plan.activations
-    for kind, named, values in (("input", file.inputs, graph.inputs), ("output", file.outputs, graph.outputs)):
+    outputs: Mapping[str, Quantization] = {} if plan is None else plan.activations
+    # Codes that a caller gives are limited behind the input.
+    symmetric = plan is not None and plan.skeleton.symmetric
+    inputs = {value: entry_grid(grid, symmetric=symmetric) for value, grid in outputs.items()}
+    for kind, named, values, wanted in (
+        ("input", file.inputs, graph.inputs, inputs),
+        ("output", file.outputs, graph.outputs, outputs),
+    ):
         expected = [value.name or "" for value in values]
         if list(named) != expected:
             yield f"the file's {kind}s are {list(named)} instead of {expected}"

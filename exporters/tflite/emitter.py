@@ -5,7 +5,8 @@ for the form that its kernel reads; what is missing is made once, by QUANTIZE, D
 order of preference, and remembered. So a transpose is written only where two ops really disagree, and is noted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import PlanError, UnsupportedOpError
 from edgeq.exporters.tflite import order as orders
+from edgeq.exporters.tflite.narrow import entry_grid, limit
 from edgeq.exporters.tflite.order import Order
 from edgeq.exporters.tflite.schema import options
 from edgeq.exporters.tflite.values import Values
@@ -22,6 +24,7 @@ from edgeq.graph.graph import Graph, attributes
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
+from edgeq.plan.stored import is_narrow
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +40,7 @@ class Stored:
 
 
 class Emitter:
-    """Reads and makes tensors for the ops of one model."""
+    """Reads and makes tensors for the ops of one model. Its plan has the grids as the file holds them."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Emitter:
         self.packed_int4, self.hybrid = packed_int4, hybrid
         self.writer = Writer()
         self.notes: list[str] = []
+        self.limits = 0
         self._stored: dict[str, list[Stored]] = {}
 
     # ---- facts -------------------------------------------------------------------------------------------------
@@ -113,6 +117,10 @@ class Emitter:
     def grid_for(self, unit: Unit, value: str) -> Quantization | None:
         """The grid on which the unit makes or reads a value; None for real numbers."""
         return self.grid(value) if unit.integer else None
+
+    def entry(self, grid: Quantization) -> Quantization:
+        """The grid of codes that are yet to be limited to a grid."""
+        return entry_grid(grid, symmetric=self.plan is not None and self.plan.skeleton.symmetric)
 
     # ---- forms of values ---------------------------------------------------------------------------------------
 
@@ -182,10 +190,25 @@ class Emitter:
             self.define(value, Stored(tensor, tuple(shape), order, grid))
         return tensor
 
+    @contextmanager
+    def made(self, value: str, grid: Quantization | None, shape: Sequence[int], order: Order) -> Iterator[int]:
+        """The tensor that an op makes a value in; what saturates beyond the ends of its grid is limited behind it."""
+        if grid is None or not is_narrow(grid):
+            yield self.make(value, grid, shape, order)
+            return
+        entry = self.entry(grid)
+        tensor = self.writer.tensor(f"{value}::unlimited", shape, code_dtype(grid), entry)
+        yield tensor
+        self._limit(tensor, self.make(value, grid, shape, order), entry, grid)
+
     def make_permuted(self, value: str, grid: Quantization | None, permutation: Sequence[int]) -> int:
         """A new tensor for a value with its axes permuted."""
+        return self.make(value, grid, *self.permuted(value, permutation))
+
+    def permuted(self, value: str, permutation: Sequence[int]) -> tuple[list[int], Order]:
+        """Shape and element order of a value with its axes permuted."""
         shape = self.shape(value)
-        return self.make(value, grid, [shape[axis] for axis in permutation], orders.permuted(shape, permutation))
+        return [shape[axis] for axis in permutation], orders.permuted(shape, permutation)
 
     def step(self, like: int, label: str, shape: Sequence[int], grid: Quantization | None, dtype: str = "") -> int:
         """An intermediate tensor, typed as another one."""
@@ -220,11 +243,24 @@ class Emitter:
         code = "DEQUANTIZE" if grid is None else "QUANTIZE"
         suffix = "dequantized" if grid is None else "quantized"
         dtype = "float32" if grid is None else code_dtype(grid)
-        tensor = self.writer.tensor(f"{value}::{suffix}", base.shape, dtype, grid)
+        entry = None if grid is None else self.entry(grid)
+        tensor = self.writer.tensor(f"{value}::{suffix}", base.shape, dtype, entry)
         self.writer.operator(code, [base.tensor], [tensor], options("Dequantize" if grid is None else "Quantize"))
-        form = Stored(tensor, base.shape, base.order, grid)
+        return self.limited(value, replace(base, tensor=tensor, grid=entry), grid)
+
+    def limited(self, value: str, base: Stored, grid: Quantization | None) -> Stored:
+        """A form of the value on its grid, of codes that saturated at the ends of their type alone; recorded."""
+        form = base
+        if grid is not None and base.grid is not None and is_narrow(grid):
+            tensor = self.writer.tensor(f"{value}::limited", base.shape, code_dtype(grid), grid)
+            self._limit(base.tensor, tensor, base.grid, grid)
+            form = replace(base, tensor=tensor, grid=grid)
         self.define(value, form)
         return form
+
+    def _limit(self, source: int, target: int, entry: Quantization, grid: Quantization) -> None:
+        limit(self.writer, source, target, entry, grid)
+        self.limits += 1
 
     def _reshape(self, value: str, base: Stored, shape: Sequence[int]) -> Stored:
         tensor = self.writer.tensor(f"{value}::reshaped", shape, self.writer.dtype(base.tensor), base.grid)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from edgeq.errors import PlanError, UnsupportedOpError
+from edgeq.errors import UnsupportedOpError
 from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter, Stored, code_dtype
 from edgeq.exporters.tflite.limits import beyond
@@ -23,6 +23,7 @@ from edgeq.graph.graph import Graph, name
 from edgeq.graph.layout import channels_last, has_channels
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
+from edgeq.plan.stored import in_bytes, is_narrow
 from edgeq.plan.units import group
 
 Io = Literal["float32", "int8"]
@@ -82,6 +83,7 @@ def build(
         TooLargeError: the file would pass 2 GiB.
     """
     check_size(_constant_bytes(graph, plan))
+    plan = None if plan is None else in_bytes(plan)
     e = Emitter(graph, plan, examine(graph), packed_int4=packed_int4, hybrid=hybrid)
     # What follows from shapes alone is a constant of the file.
     units = tuple(
@@ -89,7 +91,7 @@ def build(
         for unit in (group(graph) if plan is None else plan.units)
         if not all(value in e.values.static for value in unit.outputs)
     )
-    _check(units, plan)
+    _check(units)
     empty = next((value for unit in units for value in unit.outputs if 0 in e.shape(value)), None)
     if empty is not None:
         raise UnsupportedOpError(f"TFLite export: value {empty!r} has no elements ({e.shape(empty)}); is a size wrong?")
@@ -100,6 +102,7 @@ def build(
             e.notes.append(f"{unit.op} {unit.name!r} is computed in float: no integer kernel takes {reason}")
         OPS[unit.op](e, replace(unit, integer=False) if reason else unit)
     outputs = _write_outputs(e, units, io, layout)
+    e.notes += _narrow_notes(e)
     layouts = {key: permutation for key, (_, permutation) in (inputs | outputs).items()}
     metadata = json.dumps(
         {"inputs": {k: p for k, (_, p) in inputs.items()}, "outputs": {k: p for k, (_, p) in outputs.items()}}
@@ -113,7 +116,7 @@ def build(
     return Export(data, tuple(e.notes), layouts)
 
 
-def _check(units: tuple[Unit, ...], plan: Plan | None) -> None:
+def _check(units: tuple[Unit, ...]) -> None:
     missing: dict[str, str] = {}
     for unit in units:
         if unit.op not in OPS:
@@ -121,11 +124,18 @@ def _check(units: tuple[Unit, ...], plan: Plan | None) -> None:
     if missing:
         listing = ", ".join(f"{op} (node {node!r})" for op, node in missing.items())
         raise UnsupportedOpError(f"TFLite export does not write {listing}; use the ONNX export, or replace the op")
-    for value, grid in () if plan is None else plan.activations.items():
-        if grid.bits not in (8, 16):
-            raise PlanError(
-                f"value {value!r} has {grid.bits}-bit activations; TFLite kernels take 8 or 16 bits (a8, a16)"
-            )
+
+
+def _narrow_notes(e: Emitter) -> list[str]:
+    """What became of activations of fewer than 8 bits."""
+    narrow = [] if e.plan is None else [grid for grid in e.plan.activations.values() if is_narrow(grid)]
+    if not narrow:
+        return []
+    widths = " and ".join(map(str, sorted({grid.bits for grid in narrow})))
+    return [
+        f"activations of {widths} bits lie in int8 and run at its speed; {e.limits} of {len(narrow)} values are "
+        "limited to their grid by a QUANTIZE of their own, the others by what int8 kernels do anyway"
+    ]
 
 
 def _constant_bytes(graph: Graph, plan: Plan | None) -> int:
@@ -149,10 +159,11 @@ def _write_inputs(e: Emitter, io: Io, layout: Layout) -> Presented:
         last = layout == "NHWC" and len(shape) in (3, 4) and has_channels(e.graph, key)
         permutation = channels_last(len(shape)) if last else tuple(range(len(shape)))
         grid = e.plan.activations.get(key) if e.plan is not None and io == "int8" else None
-        dtype = code_dtype(grid) if grid is not None else _plain(e.values.dtypes[key])
+        entry = None if grid is None else e.entry(grid)
+        dtype = code_dtype(entry) if entry is not None else _plain(e.values.dtypes[key])
         stored = tuple(shape[axis] for axis in permutation)
-        tensor = e.writer.tensor(key, stored, dtype, grid)
-        e.define(key, Stored(tensor, stored, orders.permuted(shape, permutation), grid))
+        tensor = e.writer.tensor(key, stored, dtype, entry)
+        e.limited(key, Stored(tensor, stored, orders.permuted(shape, permutation), entry), grid)
         presented[key] = tensor, permutation
     return presented
 

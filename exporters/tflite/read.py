@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ModelError
 from edgeq.exporters.tflite.flat import Flat
-from edgeq.exporters.tflite.schema import OPERATOR_NAMES, TYPE_NAMES
+from edgeq.exporters.tflite.schema import ACTIVATION_NAMES, OPERATOR_NAMES, TYPE_NAMES
 
 _LARGEST_RANK = 64
 #: The kind of quantization details that has scales for blocks.
@@ -21,6 +21,11 @@ _STORED_AS: dict[str, str] = {
     "int64": "<i8", "uint8": "<u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "<u1",
 }  # fmt: skip
 _BITS: dict[str, int] = {"int4": 4, "uint4": 4, "int2": 2}
+#: Operators that fuse an activation -> its field among their options.
+_ACTIVATION: dict[str, int] = {
+    "CONV_2D": 3, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 3, "ADD": 0, "SUB": 0, "MUL": 0,
+    "DIV": 0, "AVERAGE_POOL_2D": 5, "MAX_POOL_2D": 5, "CONCATENATION": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +81,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: its name, version, and indices of its tensors (-1 for an omitted one)."""
+    """One operator: its name, version, indices of its tensors (-1 for an omitted one), and fused activation."""
 
     code: str
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    activation: str = "NONE"
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +241,12 @@ def _operator(flat: Flat, table: int, codes: list[tuple[str, int]], tensors: int
     if number >= len(codes):
         raise ModelError(f"an operator names code {number}, of {len(codes)}")
     code, version = codes[number]
-    return Operator(code, version, _indices(flat, table, 1, tensors, -1), _indices(flat, table, 2, tensors, 0))
+    option = flat.table(table, 4) if code in _ACTIVATION else None
+    fused = 0 if option is None else flat.number(option, _ACTIVATION[code], "b", 0)
+    if fused not in ACTIVATION_NAMES:
+        raise ModelError(f"an operator {code} has the unknown activation {fused}")
+    inputs, outputs = _indices(flat, table, 1, tensors, -1), _indices(flat, table, 2, tensors, 0)
+    return Operator(code, version, inputs, outputs, ACTIVATION_NAMES[fused])
 
 
 def _indices(flat: Flat, table: int, field: int, tensors: int, lowest: int) -> tuple[int, ...]:

@@ -29,6 +29,9 @@ TYPE_NAMES: dict[int, str] = {
 OPERATOR_NAMES: dict[int, str] = {
     value: name for name, value in vars(S.BuiltinOperator).items() if not name.startswith("_")
 }
+ACTIVATION_NAMES: dict[int, str] = {
+    value: name for name, value in vars(S.ActivationFunctionType).items() if not name.startswith("_")
+}
 
 #: Version of an op by the type of its first input: the lowest that has that kernel, so that old runtimes take the file.
 #: From the version table of the TensorFlow Lite sources (op_version.cc).

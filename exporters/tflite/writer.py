@@ -125,6 +125,10 @@ class Writer:
         """Whether an operator makes the tensor; else it is a constant or an input."""
         return any(tensor in operator.outputs for operator in self._operators)
 
+    def name(self, tensor: int) -> str:
+        """The name of a tensor."""
+        return str(self._tensors[tensor].name)
+
     def dtype(self, tensor: int) -> str:
         """The type of a tensor."""
         return self._dtypes[tensor]

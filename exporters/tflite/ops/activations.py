@@ -91,7 +91,8 @@ def prelu(e: Emitter, unit: Unit) -> None:
         slope_grid = symmetric(padded)
         padded = slope_grid.quantize(padded).astype(np.int8)
     tensor = e.writer.constant(slope, padded, slope_grid)
-    e.writer.operator("PRELU", [source, tensor], [e.make_permuted(result, e.grid_for(unit, result), permutation)])
+    with e.made(result, e.grid_for(unit, result), *e.permuted(result, permutation)) as target:
+        e.writer.operator("PRELU", [source, tensor], [target])
 
 
 def symmetric(array: np.ndarray) -> Quantization:
@@ -123,8 +124,8 @@ def hard_swish(e: Emitter, unit: Unit) -> None:
     grid = gate.gate_grid(e.grid(value).bits)
     opened = e.step(form.tensor, f"{result}::gate", form.shape, grid)
     _opened(e, form, opened, grid, gate.SLOPE, gate.SHIFT, result)
-    target = e.make(result, e.grid(result), form.shape, form.order)
-    e.writer.operator("MUL", [form.tensor, opened], [target], options("Mul"))
+    with e.made(result, e.grid(result), form.shape, form.order) as target:
+        e.writer.operator("MUL", [form.tensor, opened], [target], options("Mul"))
 
 
 def _opened(

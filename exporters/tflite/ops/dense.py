@@ -119,8 +119,8 @@ def matmul(e: Emitter, unit: Unit) -> None:
     if rank < 2:
         raise e.refuse(unit, "vector operands")
     option = options("BatchMatMul", adjX=flips[0], adjY=flips[1], asymmetricQuantizeInputs=False)
-    target = e.make(result, e.grid_for(unit, result), out_shape, orders.natural(int(np.prod(out_shape))))
-    e.writer.operator("BATCH_MATMUL", tensors, [target], option)
+    with e.made(result, e.grid_for(unit, result), out_shape, orders.natural(int(np.prod(out_shape)))) as target:
+        e.writer.operator("BATCH_MATMUL", tensors, [target], option)
 
 
 __all__ = ["column_order", "dense", "gemm", "matmul"]

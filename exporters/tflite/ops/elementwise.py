@@ -135,8 +135,8 @@ def unary(code: str, kind: str | None, e: Emitter, unit: Unit, **fields: Any) ->
     value, result = e.data(unit), unit.outputs[0]
     form = e.any(value, e.grid_for(unit, value))
     option = None if kind is None else options(kind, **fields)
-    target = e.make(result, e.grid_for(unit, result), form.shape, form.order)
-    e.writer.operator(code, [form.tensor], [target], option)
+    with e.made(result, e.grid_for(unit, result), form.shape, form.order) as target:
+        e.writer.operator(code, [form.tensor], [target], option)
 
 
 def simple(code: str, kind: str | None = None) -> Callable[[Emitter, Unit], None]:

@@ -1,6 +1,7 @@
 """The activation fused into an op, and the explicit clamp where TFLite has no such fused activation.
 
-An integer op saturates at the ends of its output grid; a bound that the grid already holds needs nothing.
+An integer op saturates at the ends of its type; a bound that these already hold needs nothing. The ends of a grid of
+fewer bits are bounds themselves.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from edgeq.exporters.tflite.order import Order
 from edgeq.exporters.tflite.schema import S, options
 from edgeq.plan.plan import Unit
 from edgeq.plan.quantization import Quantization
+from edgeq.plan.stored import HIGHEST, LOWEST, is_narrow
 
 _INFINITE = (-np.inf, np.inf)
 
@@ -35,6 +37,10 @@ def emit(
     if (low, high) == _INFINITE:
         _write(e, code, inputs, e.make(value, grid, shape, order), option, version)
         return
+    if grid is not None and low in (-np.inf, _real(grid, grid.qmin)) and high in (np.inf, _real(grid, grid.qmax)):
+        with e.made(value, grid, shape, order) as target:
+            _write(e, code, inputs, target, option, version)
+        return
     unclamped = e.make(value, grid, shape, order, "unclamped")
     _write(e, code, inputs, unclamped, option, version)
     clamp(e, value, unclamped, e.make(value, grid, shape, order), grid, low, high)
@@ -52,9 +58,13 @@ def split_clamp(bounds: tuple[float, float] | None, grid: Quantization | None) -
     kinds = S.ActivationFunctionType
     low, high = bounds or _INFINITE
     if grid is not None:
-        # A bound at or beyond the last code is held by saturation.
-        low = -np.inf if low <= _real(grid, grid.qmin) + _half(grid) else low
-        high = np.inf if high >= _real(grid, grid.qmax) - _half(grid) else high
+        # A bound at or beyond the grid's last code is held by saturation, if that is its type's last code.
+        lowest, highest = (_real(grid, code) for code in (grid.qmin, grid.qmax))
+        held_low, held_high = (not is_narrow(grid) or end in (LOWEST, HIGHEST) for end in (grid.qmin, grid.qmax))
+        if low <= lowest + _half(grid):
+            low = -np.inf if held_low else lowest
+        if high >= highest - _half(grid):
+            high = np.inf if held_high else highest
     if (low, high) == _INFINITE:
         return kinds.NONE, low, high
     if low == 0.0 and high == 6.0:

@@ -88,9 +88,12 @@ def global_pool(e: Emitter, unit: Unit) -> None:
         out_grid = grid
     source = e.read_permuted(value, grid, permutation, f"{unit.op} {unit.name!r} reduces its axes")
     axes = sorted(permutation.index(axis) for axis in range(2, rank))
-    target = e.make_permuted(result, out_grid, permutation)
-    code = "MEAN" if unit.op == "GlobalAveragePool" else "REDUCE_MAX"
-    e.writer.operator(code, [source, e.indices("axes", axes)], [target], options("Reducer", keepDims=True))
+    inputs, option = [source, e.indices("axes", axes)], options("Reducer", keepDims=True)
+    if unit.op == "GlobalMaxPool":
+        e.writer.operator("REDUCE_MAX", inputs, [e.make_permuted(result, out_grid, permutation)], option)
+        return
+    with e.made(result, out_grid, *e.permuted(result, permutation)) as target:
+        e.writer.operator("MEAN", inputs, [target], option)
 
 
 def _windows(e: Emitter, unit: Unit) -> Windows:

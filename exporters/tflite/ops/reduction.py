@@ -9,6 +9,7 @@ from edgeq.exporters.tflite import order as orders
 from edgeq.exporters.tflite.emitter import Emitter
 from edgeq.exporters.tflite.ops.composed import Composer
 from edgeq.exporters.tflite.schema import S, options
+from edgeq.plan.ops import SAME_GRID
 from edgeq.plan.plan import Unit
 
 
@@ -35,9 +36,14 @@ def _reduce(code: str, e: Emitter, unit: Unit) -> None:
     source = e.read_permuted(value, grid, permutation, f"{unit.op} {unit.name!r}")
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     # With the reduced axes kept at size 1, dropping them afterwards moves nothing.
-    target = e.make(result, out_grid, [kept[a] for a in permutation], orders.permuted(kept, permutation))
     stored = sorted(permutation.index(axis) for axis in axes)
-    e.writer.operator(code, [source, e.indices("axes", stored)], [target], options("Reducer", keepDims=True))
+    inputs, option = [source, e.indices("axes", stored)], options("Reducer", keepDims=True)
+    form = [kept[a] for a in permutation], orders.permuted(kept, permutation)
+    if unit.op in SAME_GRID:
+        e.writer.operator(code, inputs, [e.make(result, out_grid, *form)], option)
+        return
+    with e.made(result, out_grid, *form) as target:
+        e.writer.operator(code, inputs, [target], option)
 
 
 def reduction(code: str) -> Callable[[Emitter, Unit], None]:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.exporters.tflite import Export
+from edgeq.exporters.tflite.narrow import entry_grid
 from edgeq.graph.execute import named_outputs, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.passes import clean
@@ -184,6 +185,6 @@ def codes(plan: Plan, graph: Graph, inputs: tuple[torch.Tensor, ...]) -> dict[st
     """The inputs as codes."""
     result = {}
     for value, tensor in zip(graph.inputs, inputs, strict=True):
-        grid = plan.activations[name(value)]
-        result[name(value)] = grid.quantize(tensor.numpy()).astype(np.int8 if grid.bits == 8 else np.int16)
+        grid = entry_grid(plan.activations[name(value)])
+        result[name(value)] = grid.quantize(tensor.numpy()).astype(np.int16 if grid.bits == 16 else np.int8)
     return result

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ai_edge_litert import interpreter as litert
 
-from edgeq.errors import PlanError, UnsupportedOpError
+from edgeq.errors import UnsupportedOpError
 from edgeq.exporters.tflite import Export, audit, build, export, read
 from edgeq.graph.graph import Graph
 from edgeq.plan.bits import FLOAT, Bits
@@ -209,13 +209,6 @@ def test_weight_only_computes_in_float_on_the_plans_weights() -> None:
     for key, array in real(changed, inputs).items():
         np.testing.assert_allclose(found[key], array, rtol=1e-4, atol=1e-4)
     assert len(written.data) < len(export(graph, None))
-
-
-def test_four_bit_activations_are_refused_with_the_reason() -> None:
-    graph = residual()
-    plan = integer_plan(graph, samples(graph), Bits(4, 4))
-    with pytest.raises(PlanError, match="4-bit activations; TFLite kernels take 8 or 16"):
-        export(graph, plan)
 
 
 def test_an_op_without_tflite_form_is_named() -> None:
