@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from paired import interval, mcnemar, packed, unpacked
 from scipy import stats
-from top1 import interval, mcnemar, packed, unpacked
 
 from edgeq.metric import cosine, nll, top1
 

@@ -16,7 +16,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mcnemar_is_the_binomial_test_of_the_samples_that_differ() -> None:
-    from top1 import mcnemar
+    from paired import mcnemar
 
     first = np.array([True] * 50 + [True] * 9 + [False] * 2 + [False] * 7)
     second = np.array([True] * 50 + [False] * 9 + [True] * 2 + [False] * 7)
@@ -28,14 +28,14 @@ def test_mcnemar_is_the_binomial_test_of_the_samples_that_differ() -> None:
 
 @pytest.mark.parametrize("count", [1, 8, 694, 10_000])
 def test_decisions_survive_packing(count: int) -> None:
-    from top1 import packed, unpacked
+    from paired import packed, unpacked
 
     decided = np.random.default_rng(count).random(count) < 0.9
     assert np.array_equal(unpacked(packed(decided), count), decided)
 
 
 def _row(share: float, **other: Any) -> dict[str, Any]:
-    from top1 import packed
+    from paired import packed
 
     decided = np.arange(1000) < share * 1000
     return {
