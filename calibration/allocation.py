@@ -19,14 +19,14 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import SPARSE, activation_grids, largest_code, quantized_bias
+from edgeq.calibration.grids import activation_grids, largest_code, quantized_bias, takes_odd
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
-from edgeq.plan.quantization import ODD_BITS, Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
@@ -120,7 +120,7 @@ def allocate(measured: Sensitivity, budget_bytes: float) -> dict[str, int]:
 
 def _at(problem: Layer, bits: int) -> Layer:
     """The problem at another width."""
-    odd = bits <= ODD_BITS and float((problem.weight == 0).double().mean()) < SPARSE
+    odd = takes_odd(problem.weight.numpy(), bits)
     return replace(problem, qmax=largest_code(bits, odd=odd), odd=odd)
 
 
@@ -139,10 +139,8 @@ def _replaced(graph: Graph, plan: Plan, unit_name: str, bits: int, codes: torch.
     old = plan.weights[unit.weight].quantization
     flat = scale.reshape(-1).numpy().astype(np.float32)
     shaped = flat[0].reshape(()) if old.axis is None else flat
-    zeros = np.zeros(shaped.shape, np.int64)
-    grid = Quantization(
-        shaped, zeros, bits, old.axis, narrow=True, odd=bits <= ODD_BITS and bool((codes % 2 != 0).all())
-    )
+    odd = takes_odd(np.asarray(graph.constant(unit.weight)), bits)
+    grid = Quantization(shaped, np.zeros(shaped.shape, np.int64), bits, old.axis, narrow=True, odd=odd)
     weight = QuantizedConstant(from_rows(graph, unit, codes.numpy()).astype(np.int64), grid)
     weights = {**plan.weights, unit.weight: weight}
     if unit.name not in plan.biases:

@@ -112,6 +112,11 @@ def largest_code(bits: int, *, odd: bool = False) -> int:
     return int(2 ** (bits - (not odd))) - 1
 
 
+def takes_odd(real: npt.NDArray[np.floating], bits: int) -> bool:
+    """Whether a weight's codes of so many bits can be odd: the bits are few, and few of its numbers are zero."""
+    return bits <= ODD_BITS and real.size > 0 and float((real == 0).mean()) < SPARSE
+
+
 def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str, Weighted]:
     """Every weight that the skeleton quantizes, by value name, in the order of the units.
 
@@ -141,9 +146,9 @@ def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str,
         asked, block = widths.pop()
         bits = asked or 8
         own = block or 0 if axis is not None else 0
-        without = odd and bits <= ODD_BITS and real.size > 0 and float((real == 0).mean()) < SPARSE
+        without_zero = odd and takes_odd(real, bits)
         found[value] = Weighted(
-            value, np.asarray(real, np.float32), bits, axis, tuple(units), own, without, skeleton.power_of_two
+            value, np.asarray(real, np.float32), bits, axis, tuple(units), own, without_zero, skeleton.power_of_two
         )
     return found
 
