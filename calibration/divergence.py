@@ -1,7 +1,8 @@
 """How far a quantized model's outputs are from the float model's on samples that it was not calibrated on.
 
-Classifiers (outputs of shape (samples, classes)): mean KL divergence of the softmax, in nats. Anything else: squared
-error relative to the output's variance. No labels are needed. Used to choose between plans, never to certify one.
+Class scores (samples, classes) and those of tokens (samples, positions, classes): mean KL divergence of the softmax, in
+nats. Anything else: squared error relative to the output's variance. No labels are needed. Used to choose between
+plans, never to certify one.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.simulate import Simulation
+from edgeq.task import Task, guess_task
 
 Inputs = Sequence[tuple[torch.Tensor, ...]]
 
@@ -45,20 +47,21 @@ def divergence(
     for position in range(len(reference[0])):
         real = torch.cat([batch[position] for batch in reference])
         quantized = torch.cat([batch[position] for batch in found])
-        total += _distance(real, quantized)
+        task = guess_task(samples[0][0].numpy(), (real[: len(samples[0][0])].numpy(),))
+        total += _distance(task, real, quantized)
     return total if total == total else float("inf")
 
 
-def _distance(real: torch.Tensor, quantized: torch.Tensor) -> float:
-    if real.ndim == 2 and real.shape[1] > 1 and not _is_distribution(real):
-        log_p, log_q = functional.log_softmax(real.double(), 1), functional.log_softmax(quantized.double(), 1)
-        return float((log_p.exp() * (log_p - log_q)).sum(1).mean())
+def _distance(task: Task, real: torch.Tensor, quantized: torch.Tensor) -> float:
+    if task != "values" and not _is_distribution(real):
+        log_p, log_q = functional.log_softmax(real.double(), -1), functional.log_softmax(quantized.double(), -1)
+        return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
     spread = (real.double() - real.double().mean(0)).pow(2).mean().clamp(min=1e-12)
     return float((real.double() - quantized.double()).pow(2).mean() / spread)
 
 
 def _is_distribution(real: torch.Tensor) -> bool:
-    return bool((real >= 0).all()) and bool(((real.sum(1) - 1).abs() < 1e-3).all())
+    return bool((real >= 0).all()) and bool(((real.sum(-1) - 1).abs() < 1e-3).all())
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from edgeq.errors import DataError, UsageError
 from edgeq.measurement import Evaluation
+from edgeq.task import is_scores
 
 Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
@@ -69,6 +70,8 @@ METRICS: dict[str, Scorer] = {
     "cosine": cosine,
     "perplexity": nll,
 }
+#: Metrics of decisions.
+_DECIDES = frozenset({"top1", "top5", "agreement"})
 #: Metrics of which less is better.
 ERRORS = frozenset({"mse", "perplexity"})
 
@@ -92,11 +95,18 @@ def scorer(name: str) -> Scorer:
 
 
 def default_metric(labels: Array | None, outputs: Array) -> str:
-    """top1 with class labels, agreement for class scores without, mse for any other output."""
-    is_classes = outputs.ndim == 2 and outputs.shape[1] > 1
-    if labels is not None and is_classes and labels.ndim == 1 and labels.dtype.kind in "iu":
-        return "top1"
-    return "agreement" if is_classes and labels is None else "mse"
+    """top1 with class labels; without labels agreement for class scores, cosine for vectors; mse for anything else.
+
+    Args:
+        labels: or None.
+        outputs: of the float model.
+    """
+    vectors = outputs.ndim == 2 and outputs.shape[1] > 1
+    if labels is not None:
+        return "top1" if vectors and labels.ndim == 1 and labels.dtype.kind in "iu" else "mse"
+    if not vectors:
+        return "mse"
+    return "agreement" if is_scores(outputs) else "cosine"
 
 
 def evaluate(metric: str, outputs: Array, labels: Array | None, reference: Array) -> Evaluation:
@@ -110,7 +120,8 @@ def evaluate(metric: str, outputs: Array, labels: Array | None, reference: Array
         raise DataError(f"metric {metric}: it gave {scores.shape}, not one number for each of {len(outputs)} samples")
     if not np.isfinite(scores).all():
         raise DataError(f"metric {metric}: sample {int(np.argmin(np.isfinite(scores)))} has no finite score")
-    return Evaluation(metric, scores, decisions(outputs) if _decides(outputs) else None)
+    decides = metric in _DECIDES or is_scores(reference)
+    return Evaluation(metric, scores, decisions(outputs) if decides else None)
 
 
 def decisions(outputs: Array) -> npt.NDArray[np.int64]:
@@ -118,10 +129,6 @@ def decisions(outputs: Array) -> npt.NDArray[np.int64]:
     flat = outputs.reshape(len(outputs), -1)
     chosen: npt.NDArray[np.int64] = flat.argmax(1).astype(np.int64)
     return chosen
-
-
-def _decides(outputs: Array) -> bool:
-    return outputs.ndim == 2 and outputs.shape[1] > 1
 
 
 def _needed(metric: str, labels: Array | None, samples: int) -> Array:

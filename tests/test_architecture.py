@@ -17,7 +17,7 @@ from edgeq.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 AXES = ("calibration", "exporters", "devices")
 #: What an axis may import besides itself: true of every model, method, format and device.
-SHARED = ("graph", "plan", "simulate", "errors", "measurement")
+SHARED = ("graph", "plan", "simulate", "errors", "measurement", "task")
 #: What knows all axes: the pipeline and its two faces, the command line and the Python functions of the same names.
 #: The demonstration's training script is an entry of its own, run by hand.
 TOP = ("edgeq.pipeline", "edgeq.cli", "edgeq.api", "edgeq.__main__", "edgeq.demo.train")

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from edgeq.basin.blame import POINTS_PER_HALF
 from edgeq.basin.dither import TRIALS
-from edgeq.basin.divergence import Reference, Task, altitude
+from edgeq.basin.divergence import Reference, altitude
 from edgeq.basin.landscape import Batches, Landscape
 from edgeq.basin.lockstep import samples
 from edgeq.basin.path import GRID
 from edgeq.basin.probe import CHECKS, STEPS
 from edgeq.basin.verdict import Thresholds
+from edgeq.task import Task
 
 #: A pass with gradients costs about three without.
 GRADIENT = 3.0

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeq.basin.blame import POINTS_PER_HALF, Blame, blame
 from edgeq.basin.cost import GRADIENT, WIDTH_EVALUATIONS, Cost, Options, layer_passes, price, reading_passes
 from edgeq.basin.dither import TRIALS, dither
-from edgeq.basin.divergence import Reference, Task, altitude, refer
+from edgeq.basin.divergence import Reference, altitude, refer
 from edgeq.basin.evidence import evidence
 from edgeq.basin.labelled import accuracies, losses
 from edgeq.basin.landscape import Batches, Landscape
@@ -26,6 +26,7 @@ from edgeq.basin.probe import CHECKS, Probe, probe
 from edgeq.basin.reading import Reading, read
 from edgeq.basin.verdict import Trials, Verdict, decide, is_inside, rounding_cures
 from edgeq.basin.width import Width, width
+from edgeq.task import Task
 
 #: Gives the same candidate with its statistics repaired.
 Repair = Callable[[Landscape], Landscape]

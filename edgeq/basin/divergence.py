@@ -11,16 +11,14 @@ small against the rounding of float32.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.nn import functional
 
 from edgeq.basin.landscape import Batches, Inputs, Landscape, Point
 from edgeq.errors import DataError, UsageError
+from edgeq.task import Task, guess_task
 
-Task = Literal["classes", "tokens", "values"]
-TASKS: tuple[Task, ...] = ("classes", "tokens", "values")
 Outputs = tuple[torch.Tensor, ...]
 
 
@@ -128,7 +126,7 @@ def refer(landscape: Landscape, batches: Batches, task: Task | None = None) -> R
     Args:
         landscape: the model.
         batches: unlabelled samples.
-        task: what the outputs are; None guesses (:func:`guess_task`).
+        task: what the outputs are; None guesses (``edgeq.task``).
 
     Raises:
         DataError: there are no samples, or an output of the float model is not finite.
@@ -140,26 +138,11 @@ def refer(landscape: Landscape, batches: Batches, task: Task | None = None) -> R
         raise DataError("the diagnosis needs probe samples, and there are none")
     if not all(bool(torch.isfinite(tensor).all()) for found in outputs for tensor in found):
         raise DataError("the float model's outputs are not finite on the probe samples; look at the samples' scale")
-    chosen = guess_task(batches[0], outputs[0]) if task is None else task
+    chosen = guess_task(batches[0][0].numpy(), tuple(z.numpy() for z in outputs[0])) if task is None else task
     if chosen != "values" and (len(outputs[0]) != 1 or outputs[0][0].ndim != (2 if chosen == "classes" else 3)):
         raise UsageError(f"--task {chosen} does not fit outputs of shape {tuple(outputs[0][0].shape)}; use values")
     variances = _variances(outputs) if chosen == "values" else ()
     return Reference(tuple(batches), outputs, Divergence(chosen, variances))
-
-
-def guess_task(inputs: Inputs, outputs: Outputs) -> Task:
-    """What the outputs are, by their shapes.
-
-    Classes for one (samples, classes) output, tokens for one (samples, positions, classes) of whole-number inputs
-    (samples, positions), values otherwise; an output shaped like the input is a reconstruction, hence values.
-    """
-    z = outputs[0]
-    if len(outputs) > 1 or z.shape == inputs[0].shape:
-        return "values"
-    if z.ndim == 2 and z.shape[1] > 1:
-        return "classes"
-    whole = not inputs[0].is_floating_point()
-    return "tokens" if z.ndim == 3 and whole and z.shape[:2] == inputs[0].shape and z.shape[2] > 1 else "values"
 
 
 def _variances(outputs: tuple[Outputs, ...]) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeq.basin.divergence import Task
+from edgeq.task import Task
 
 Name = Literal["inside", "slope", "exit", "far", "broken"]
 VERDICTS: tuple[Name, ...] = ("inside", "slope", "exit", "far", "broken")

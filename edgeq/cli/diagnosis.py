@@ -7,7 +7,6 @@ from pathlib import Path
 
 from edgeq.basin.cost import Cost, Options
 from edgeq.basin.diagnose import Diagnosis
-from edgeq.basin.divergence import Task
 from edgeq.basin.landscape import Batches
 from edgeq.basin.pictures import draw
 from edgeq.basin.verdict import Thresholds
@@ -23,6 +22,7 @@ from edgeq.pipeline.diagnosis import Candidate, candidate_of_file, candidate_of_
 from edgeq.pipeline.inputs import Model, open_model
 from edgeq.pipeline.options import Options as Source
 from edgeq.plan import rules
+from edgeq.task import Task
 
 Say = Callable[[str], None]
 _FEWEST = 16

@@ -3,8 +3,9 @@
 What leads it is where the loss comes from. The divergence of the quantized model from the float one is measured on
 samples that no method has seen, and once more with the weights left in float: what the activations cost alone. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
-below what they cost alone: where they have nearly all of it only block reconstruction is left, which learns with them
-in the loop. Coarse ones also shift what the layers after them see, and that other methods can give back.
+below what they cost alone, and block reconstruction, which learns with them in the loop, costs minutes there and has
+brought nothing: where they have nearly all of the loss the search ends. Coarse ones also shift what the layers after
+them see, and that other methods can give back.
 Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances, block
 reconstruction.
 """
@@ -112,10 +113,8 @@ def _first_reason(run: "_Search") -> str:
     run.try_equalization()
     run.try_absorption()
     for name in (*CHEAP, *COSTLY):
-        if run.loss <= GOOD:
+        if run.reason():
             break
-        if run.only_activations() and name != "brecq":
-            continue
         if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own
         if not run.try_method(name) and name == LAST_WORTH:

@@ -1,25 +1,38 @@
-"""What only samples can tell: which branches stay apart, which channels are evened out; what of it the user hears."""
+"""What only samples can tell: branches that stay apart, what is float beside float ops, channels that are evened out.
+
+And what of it the user hears.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+from edgeq.calibration.divergence import divergence, float_outputs
 from edgeq.calibration.migration import migrated, migrations
+from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.graph.graph import Graph, name
+from edgeq.pipeline.automatic import GOOD
 from edgeq.pipeline.inputs import Model, Sets
+from edgeq.plan.beside_float import beside_float
 from edgeq.plan.branches import candidates, too_different
 from edgeq.plan.plan import Skeleton
 from edgeq.plan.rules import Request, decide
 
 #: Samples that show how far the branches of a Concat reach; a factor of 4 does not hide for long.
 _SAMPLES, _BATCH = 64, 16
+#: What lies between matrix products and float ops is float where the activations' divergence falls to this part by it.
+HALF = 0.5
+_BESIDE = "between matrix products and float ops, where grids cost more than they save: divergence with and without"
 
 
 def settle(model: Model, skeleton: Skeleton, asked: Request, sets: Sets) -> tuple[Model, Skeleton]:
     """The model with uneven channels evened out (the same function), and its skeleton, uneven branches apart."""
     apart = _apart(model, skeleton, sets)
     skeleton = decide(model.graph, asked, apart) if apart else skeleton
+    loose = _beside_float(model, skeleton, asked, apart, sets)
+    apart = {**apart, **loose}
+    skeleton = decide(model.graph, asked, apart) if loose else skeleton
     found = migrations(model.graph, skeleton, model.batches(sets.calibration.take(_SAMPLES), _BATCH))
     if not found:
         return model, skeleton
@@ -52,6 +65,28 @@ def _apart(model: Model, skeleton: Skeleton, sets: Sets) -> Mapping[str, str]:
     return too_different(model.graph, skeleton, seen.extremes)
 
 
+def _beside_float(
+    model: Model, skeleton: Skeleton, asked: Request, apart: Mapping[str, str], sets: Sets
+) -> Mapping[str, str]:
+    """What lies beside float ops, and why it is float too, where its grids have most of what the activations cost."""
+    names = beside_float(model.graph, skeleton)
+    if not names:
+        return {}
+    samples = sets.calibration.take(_SAMPLES)
+    batches = model.batches(samples, _BATCH)
+    reference = float_outputs(model.graph, batches)
+
+    def cost(skeleton: Skeleton) -> float:
+        plan = nearest(model.graph, skeleton, observe(model.module, samples, skeleton))
+        return divergence(model.graph, plan, batches, reference, weights=False)
+
+    on_grids = cost(skeleton)
+    if on_grids <= GOOD:
+        return {}
+    left = cost(decide(model.graph, asked, {**apart, **dict.fromkeys(names, _BESIDE)}))
+    return dict.fromkeys(names, f"{_BESIDE} ({on_grids:.2g} against {left:.2g})") if left <= HALF * on_grids else {}
+
+
 def not_judged(graph: Graph) -> tuple[str, ...]:
     """A sentence on the outputs that no metric looks at."""
     first, *others = (name(value) for value in graph.outputs)
@@ -73,5 +108,9 @@ def left_in_float(skeleton: Skeleton) -> tuple[str, ...]:
         )
     concats = [unit for unit in skeleton.units if unit.op == "Concat" and "its branches" in unit.reason]
     concats += [unit for unit in skeleton.units if unit.op == "Concat" and unit.reason.startswith("joins the output")]
+    beside = [unit for unit in skeleton.units if unit.reason.startswith(_BESIDE)]
+    if beside:
+        kinds = ", ".join(f"{count} {op}" for op, count in Counter(unit.op for unit in beside).most_common())
+        notes.append(f"{kinds} {beside[0].reason}; --bits-for '{beside[0].name}=w8a8' asks for integers")
     notes += [f"Concat {unit.name!r} is float: {unit.reason}" for unit in concats]
     return tuple(notes)

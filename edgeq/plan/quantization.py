@@ -95,7 +95,8 @@ class Quantization:
     def quantize(self, real: FloatArray) -> IntArray:
         """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
         scale, zero_point = self.broadcast(real.ndim)
-        in_steps = real.astype(np.float32) / scale
+        with np.errstate(over="ignore"):  # a quotient too large for float32 is infinite, and saturates
+            in_steps = real.astype(np.float32) / scale
         if self.odd:
             return np.asarray(np.clip(2 * np.floor(in_steps / 2) + 1, self.qmin, self.qmax), np.int64)
         codes = np.rint(in_steps).astype(np.float64) + zero_point

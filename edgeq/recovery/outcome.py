@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from edgeq.basin.divergence import Task
 from edgeq.plan.plan import Plan
 from edgeq.recovery.stopping import INSIDE, Point
 from edgeq.recovery.watch import Scores
+from edgeq.task import Task
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import numpy.typing as npt
 import torch
 from scipy import stats
 
-from edgeq.basin.divergence import Divergence, Task, guess_task
+from edgeq.basin.divergence import Divergence
 from edgeq.errors import DataError
 from edgeq.recovery.logits import Outputs
 from edgeq.recovery.samples import Inputs
 from edgeq.recovery.teacher import Teacher
+from edgeq.task import Task, guess_task
 
 #: No more samples are watched than about this many: each watch point costs two passes over them.
 MOST_WATCHED = 256
@@ -80,7 +81,7 @@ def divergence_of(teacher: Teacher, held_out: Sequence[Inputs], task: Task | Non
     outputs = [teacher.outputs(inputs) for inputs in held_out]
     if not all(bool(torch.isfinite(x).all()) for batch in outputs for x in batch):
         raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
-    chosen = task or guess_task(held_out[0], outputs[0])
+    chosen = task or guess_task(held_out[0][0].numpy(), tuple(z.cpu().numpy() for z in outputs[0]))
     return Divergence(chosen, _variances(outputs) if chosen == "values" else ())
 
 

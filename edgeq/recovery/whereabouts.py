@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgeq.basin.divergence import Task, refer
+from edgeq.basin.divergence import refer
 from edgeq.basin.inward import inward
 from edgeq.basin.path import walk
 from edgeq.basin.simulated import landscape_of
@@ -17,6 +17,7 @@ from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.recovery.samples import Inputs
 from edgeq.recovery.stopping import BASIN
+from edgeq.task import Task
 
 #: They are read three times in a run; with so many samples that costs about a second of a small network's run.
 SAMPLES = 48

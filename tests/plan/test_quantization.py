@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -20,12 +20,14 @@ SCALE = st.floats(2.0**-14, 2.0**10, width=32)
 
 def exact(real: np.ndarray, scale: np.float32, zero_point: int, qmin: int, qmax: int) -> list[int]:
     """clip(round_half_even(float32(x / scale)) + zero point): the quotient in float32, the rest exactly."""
-    return [
-        max(qmin, min(qmax, round(Fraction(float(np.float32(value) / scale))) + zero_point)) for value in real.tolist()
-    ]
+    with np.errstate(over="ignore"):
+        quotients = [float(np.float32(value) / scale) for value in real.tolist()]
+    rounded = [round(Fraction(q)) if np.isfinite(q) else int(np.copysign(10**6, q)) for q in quotients]
+    return [max(qmin, min(qmax, code + zero_point)) for code in rounded]
 
 
 @given(st.lists(REAL, min_size=1, max_size=30), REAL, REAL, BITS, st.booleans())
+@example([17.0, -17.0, 0.0], 0.0, 3e-33, 16, False)
 def test_quantize_is_the_specifications(
     values: list[float], low: float, high: float, bits: int, symmetric: bool
 ) -> None:
