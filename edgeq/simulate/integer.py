@@ -153,8 +153,9 @@ class IntegerSimulation(nn.Module):
 
     def _kind(self, unit: Unit) -> str:
         """The kernel of a weighted unit: its op, a convolution with groups apart."""
-        groups = attributes(self.graph.node(unit.name)).get("group", 1)
-        return "DepthwiseConv" if unit.op == "Conv" and groups > 1 else unit.op
+        if unit.op != "Conv" or attributes(self.graph.node(unit.name)).get("group", 1) == 1:
+            return unit.op
+        return "DepthwiseConv" if self.plan.weights[unit.weight or ""].codes.shape[1] == 1 else "GroupedConv"
 
     def _moved(
         self, unit: Unit, operands: tuple[torch.Tensor, ...], grid: Quantization, reals: dict[str, torch.Tensor]

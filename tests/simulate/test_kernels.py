@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from ai_edge_litert.interpreter import OpResolverType
 from onnx import helper
 
 from edgeq.plan.rules import Request
@@ -223,6 +224,13 @@ def test_one_scale_for_all_channels(name: str, runtime: str) -> None:
     network, samples = quantized(CASES[name], 5, Request(per_channel=False))
     simulated = network.simulate(family(runtime), samples)
     compare(simulated, RUNTIMES[runtime](network, samples), CASES[name].bound.get(runtime, 0))
+
+
+@pytest.mark.parametrize("name", ["conv", "depthwise conv", "grouped conv"])
+def test_convolutions_without_a_delegate(name: str) -> None:
+    network, samples = quantized(CASES[name], 6)
+    deployed = network.litert(samples[:1], OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    assert np.array_equal(network.simulate(family("ruy"), samples[:1]), deployed)
 
 
 BLOCK = [

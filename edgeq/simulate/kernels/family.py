@@ -50,7 +50,7 @@ class Family:
         kernels: op -> kernel, for ops that compute on codes otherwise than by real arithmetic. Ops that only move codes
             need none; any other op is computed in real numbers between dequantize and quantize, as the runtime does.
         exact: ops whose kernel was matched bit for bit; others are within one step.
-        special: Conv, DepthwiseConv, Gemm or MatMul -> its requantization, where it is not ``requantize``.
+        special: Conv, DepthwiseConv, GroupedConv, Gemm or MatMul -> its requantization, where it is not ``requantize``.
         wide: the kernels for 16-bit activations; None where the runtime computes on real numbers then.
         stored: the plan with the grids as the runtime's files hold them: where a rounding depends on what the codes are
             and not on their distance from the zero point, it is these codes'.

@@ -11,7 +11,8 @@ integer (TFLite's QuantizeMultiplier). Three roundings of acc * q * 2^(e - 31) a
 tflite-runtime's and LiteRT's plain kernels and TFLite Micro take "double", but LiteRT's plain FULLY_CONNECTED "single".
 The optimized kernels without a delegate hand convolutions and matrix products to ruy. LiteRT's own vector code, for
 depthwise convolutions and means, rounds like ruy too, but works on blocks of channels: the channels left over at the
-end take "double", as all do in tflite-runtime 2.14, whose wheel has no such code.
+end take "double", as all do in tflite-runtime 2.14, whose wheel has no such code. Convolutions in groups that are not
+depthwise have a plain kernel only.
 """
 
 from collections.abc import Callable
@@ -233,7 +234,7 @@ RUY = Family(
     requantize=_ruy,
     kernels={**_KERNELS, "GlobalAveragePool": partial(_optimized_mean, block=16)},
     exact=_EXACT,
-    special={"DepthwiseConv": _vectorized_depthwise},
+    special={"DepthwiseConv": _vectorized_depthwise, "GroupedConv": _double},
     wide=WIDE,
 )
 #: tflite-runtime 2.14 on x86: ruy for what is handed to that library, gemmlowp's rounding for the rest.
@@ -242,6 +243,6 @@ RUY_GEMMLOWP = Family(
     requantize=_ruy,
     kernels={**_KERNELS, "MatMul": matmul(_ruy), "GlobalAveragePool": _optimized_mean},
     exact=_EXACT,
-    special={"DepthwiseConv": _double},
+    special={"DepthwiseConv": _double, "GroupedConv": _double},
     wide=_WIDE_OLD,
 )
