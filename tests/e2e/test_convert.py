@@ -111,6 +111,24 @@ def test_every_layer_has_its_noise_and_its_parity(edgeq: Run, project: Project) 
         assert layer["parity_steps"] == 0
 
 
+def test_activations_of_four_bits_are_equal_in_both_files_and_the_notes_say_what_became_of_them(
+    edgeq: Run, project: Project
+) -> None:
+    arguments = project.arguments()
+    report = json.loads(edgeq(*arguments, "--bits", "w4a4", "--method", "nearest", "--max-drop", 1, "--json").out)
+    assert set(report["devices"]) == {"cpu-onnxruntime", "cpu-litert"}
+    for device in report["devices"].values():
+        assert device["parity"]["unequal"] == 0
+        assert device["integer_mac_share"] == 1.0
+    integer = [layer for layer in report["layers"] if layer["integer"]]
+    assert {layer["parity_steps"] for layer in integer if layer["parity_steps"] is not None} == {0}
+    notes = report["devices"]["cpu-litert"]["notes"]
+    assert any("activations of 4 bits lie in int8 and run at its speed" in note for note in notes), notes
+    shown = edgeq("inspect", project.output / "model.tflite")
+    assert shown.code == 0
+    assert "100.0% in integer kernels" in shown.out
+
+
 def test_the_same_command_gives_the_same_files(edgeq: Run, project: Project) -> None:
     first, second = project.folder / "a" / "release", project.folder / "b" / "release"
     for output in (first, second):
