@@ -13,20 +13,17 @@ import numpy as np
 from edgeq import __version__
 from edgeq.devices import Profile, open_device
 from edgeq.errors import DeviceError
-from edgeq.graph.graph import parameters
 from edgeq.graph.macs import macs
 from edgeq.pipeline.artifacts import File, Files, write_files
 from edgeq.pipeline.by_layer import blamed, layer_rows, measure_layers, with_measured
-from edgeq.pipeline.doctor import consult, told
-from edgeq.pipeline.inputs import Model, Sets, check_devices, open_model, open_profiles, open_sets, request
+from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
-from edgeq.pipeline.quantize import calibrate, quantize
+from edgeq.pipeline.prepare import Ready, prepare
+from edgeq.pipeline.quantize import quantize
 from edgeq.pipeline.repeat import command
-from edgeq.pipeline.settle import evened, left_in_float, not_judged, settle
 from edgeq.pipeline.storage import stored
 from edgeq.pipeline.validate import Validation, measure, op_profile, times_by_op
 from edgeq.plan.plan import Plan
-from edgeq.plan.rules import decide
 from edgeq.progress import SILENT, Reporter
 from edgeq.release.atomic import check_destination, scratch_folder
 from edgeq.release.bundle import write_bundle
@@ -75,32 +72,37 @@ def convert(options: Options, reporter: Reporter = SILENT) -> Conversion:
 
 
 def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Reporter) -> Conversion:
-    reporter.start("load")
-    model = open_model(options, place)
-    profiles = open_profiles(options)
-    asked = request(options, profiles)
-    skeleton = decide(model.graph, asked)
-    linted = check_devices(skeleton, profiles)
-    reporter.finish(_told_model(model))
-    reporter.start("data")
-    sets = open_sets(options, model.graph)
-    reporter.finish(f"{len(sets.calibration)} samples to calibrate, {len(sets.evaluation)} to evaluate")
-    reporter.start("calibrate")
-    settled, skeleton = settle(model, skeleton, asked, sets)
-    even, model = evened(model, settled), settled
-    ranges = calibrate(options, model, skeleton, sets, folder, reporter)
-    reporter.finish(f"{len(ranges.ranges)} ranges ({ranges.observer}) from {ranges.samples} samples")
-    if options.auto_bits:
-        from edgeq.pipeline.widths import choose_widths, with_widths  # its solver takes a second to import
+    ready = prepare(options, folder, place, reporter)
+    model, plan, chosen = _choose(options, ready, folder, reporter)
+    reporter.start("export")
+    files = write_files(options, model, plan, ready.profiles, place)
+    lie = stored(plan, ((file.name, file.audit) for file in files.written))
+    reporter.finish(
+        ", ".join(
+            f"{f.name} {f.integer.size_bytes:,} B, {f.audit.integer_mac_share:.1%} of MACs integer"
+            for f in files.written
+        )
+    )
+    notes = (*ready.notes, *files.notes, *lie)
+    release, failures = _measure_all(options, model, plan, ready.sets, files, notes, ready.profiles, folder, reporter)
+    doctor = tuple(asdict(finding) for finding in ready.findings)
+    release = replace(release, doctor=doctor, **chosen)
+    judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
+    release = _diagnosed(options, model, plan, ready.sets, folder, reporter, release, judgement)
+    reporter.start("report")
+    released = {artifact.name for artifact in release.artifacts}
+    contents = {name: part for file in files.written if file.name in released for name, part in file.parts.items()}
+    write_bundle(options.output, release, judgement, contents, {"model": model.digest} | ready.sets.digests)
+    reporter.finish(str(options.output))
+    return Conversion(release, judgement, plan, options.output, failures)
 
-        reporter.start("bits")
-        widths = choose_widths(options, model, skeleton, ranges, sets, folder, reporter)
-        skeleton = with_widths(skeleton, widths.bits)
-        reporter.finish(str(widths))
-        linted = (*linted, f"bits: {widths}; files hold codes of fewer than 8 bits as int8, at int8 speed")
-    findings = consult(model, skeleton, ranges, sets, folder)
+
+def _choose(
+    options: Options, ready: Ready, folder: RunFolder, reporter: Reporter
+) -> tuple[Model, Plan, dict[str, Any]]:
+    """The plan, the model that it is of, and what the release tells of both."""
     reporter.start("quantize")
-    quantized = quantize(options, model, skeleton, ranges, sets, folder, reporter)
+    quantized = quantize(options, ready.model, ready.skeleton, ready.ranges, ready.sets, folder, reporter)
     model, plan, story = quantized.model, quantized.plan, quantized.story
     integer = sum(unit.integer for unit in plan.units)
     reporter.finish(f"{options.number_format}: {integer} of {len(plan.units)} ops integer ({plan.method}); {story}")
@@ -109,38 +111,33 @@ def _run_stages(options: Options, folder: RunFolder, place: Path, reporter: Repo
         from edgeq.pipeline.recovery import recover_plan  # its imports cost a second that most runs need not pay
 
         reporter.start("recover")
-        plan, recovery = recover_plan(options, model, plan, sets, folder, reporter)
+        plan, recovery = recover_plan(options, model, plan, ready.sets, folder, reporter)
         reporter.finish(("kept: " if recovery.accepted else "not kept: ") + recovery.reason)
-    reporter.start("export")
-    files = write_files(options, model, plan, profiles, place)
-    lie = stored(plan, ((file.name, file.audit) for file in files.written))
-    notes = (*told(findings), *not_judged(model.graph), *left_in_float(skeleton), *even, *linted, *files.notes, *lie)
-    reporter.finish(
-        ", ".join(
-            f"{f.name} {f.integer.size_bytes:,} B, {f.audit.integer_mac_share:.1%} of MACs integer"
-            for f in files.written
-        )
-    )
-    release, failures = _measure_all(options, model, plan, sets, files, notes, profiles, folder, reporter)
-    doctor = tuple(asdict(finding) for finding in findings)
-    release = replace(release, recovery=recovery, quantization=asdict(story), doctor=doctor)
-    judgement = gate(release, options.budgets, device_budgets=options.device_budgets)
-    wanted = judgement.quality is not Outcome.PASS if options.diagnose is None else options.diagnose
-    if wanted and sets.probe is not None:
-        from edgeq.pipeline.diagnosis import diagnose_plan  # likewise
+    return model, plan, {"quantization": asdict(story), "recovery": recovery}
 
-        reporter.start("diagnose")
-        # Its remedies say how to round and whether to recover.
-        base = command(replace(options, method="auto", recover_budget=None, diagnose=None))
-        found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, base)
-        reporter.finish(f"{found['verdict']}: {found['cause']}")
-        release = replace(release, diagnosis=found, layers=blamed(release.layers, found), pictures=pictures)
-    reporter.start("report")
-    released = {artifact.name for artifact in release.artifacts}
-    contents = {name: part for file in files.written if file.name in released for name, part in file.parts.items()}
-    write_bundle(options.output, release, judgement, contents, {"model": model.digest} | sets.digests)
-    reporter.finish(str(options.output))
-    return Conversion(release, judgement, plan, options.output, failures)
+
+def _diagnosed(
+    options: Options,
+    model: Model,
+    plan: Plan,
+    sets: Sets,
+    folder: RunFolder,
+    reporter: Reporter,
+    release: Release,
+    judgement: Judgement,
+) -> Release:
+    """The release with the diagnosis where one is wanted: asked for, or the gate did not pass."""
+    wanted = judgement.quality is not Outcome.PASS if options.diagnose is None else options.diagnose
+    if not wanted or sets.probe is None:
+        return release
+    from edgeq.pipeline.diagnosis import diagnose_plan  # its imports cost a second that most runs need not pay
+
+    reporter.start("diagnose")
+    # Its remedies say how to round and whether to recover.
+    base = command(replace(options, method="auto", recover_budget=None, diagnose=None))
+    found, pictures = diagnose_plan(options, model, plan, sets, folder, reporter, base)
+    reporter.finish(f"{found['verdict']}: {found['cause']}")
+    return replace(release, diagnosis=found, layers=blamed(release.layers, found), pictures=pictures)
 
 
 def _measure_all(
@@ -232,14 +229,6 @@ def _evaluation(sets: Sets) -> EvaluationData:
             slices = (Slices("class", tuple(str(c) for c in classes), ids.astype(np.int64)),)
     digest = sets.digests["evaluation"] if labels is None else _joined(sets.digests)
     return EvaluationData(digest, len(sets.evaluation), slices)
-
-
-def _told_model(model: Model) -> str:
-    total = sum(macs(model.graph, model.shapes).values())
-    numbers = parameters(model.graph)
-    return (
-        f"{len(model.graph.nodes)} nodes, {numbers:,} parameters, {total / 1e6:,.1f} M MACs, opset {model.graph.opset}"
-    )
 
 
 def _joined(digests: Mapping[str, str]) -> str:
