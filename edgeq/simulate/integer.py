@@ -4,12 +4,11 @@ Unlike :class:`edgeq.simulate.Simulation` this is not differentiable. Values wit
 unit computes with its family's kernel; float units compute on real numbers, as in the files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -20,12 +19,8 @@ from edgeq.graph.ops import OPS
 from edgeq.plan.ops import FUSED_ACTIVATIONS, SAME_GRID
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization
+from edgeq.simulate.accumulator import Accumulator
 from edgeq.simulate.kernels.family import Family, Kernel, Operands
-
-#: float32 holds every integer up to here, so a sum that stays under it is exact in any order.
-_EXACT_FLOAT32 = 2**24
-#: A weight of more codes is brought into floating point anew for each batch: its parts are eight times its size.
-_LARGE = 1 << 24
 
 
 class IntegerSimulation(nn.Module):
@@ -44,8 +39,8 @@ class IntegerSimulation(nn.Module):
         self._stored = family.stored(plan).activations
         self._makers = {value: unit for unit in plan.units for value in unit.outputs}
         self._last_reader = _last_readers(graph, plan)
-        self._prepared: dict[str, _Weighted] = {
-            unit.name: _Weighted(graph, plan, unit) for unit in plan.units if unit.integer and unit.weight is not None
+        self._prepared: dict[str, Accumulator] = {
+            unit.name: Accumulator(graph, plan, unit) for unit in plan.units if unit.integer and unit.weight is not None
         }
 
     @torch.no_grad()
@@ -163,8 +158,14 @@ class IntegerSimulation(nn.Module):
         # Centred on the zero point, so that padding with zero is padding with real zero; rounding is for averages only.
         zero = int(grid.zero_point)
         centred = {value: codes - zero for value, codes in zip(unit.inputs, operands, strict=True)}
-        result = self._call(unit, lambda value: centred[value] if value in centred else self._real(value, {}, reals))
-        return torch.round(result) + zero
+
+        def read(value: str) -> torch.Tensor:
+            if value in centred:
+                return centred[value]
+            real = self._real(value, {}, reals)
+            return quantize(real, grid) - zero if unit.op == "Concat" else real  # a constant beside what is computed
+
+        return torch.round(self._call(unit, read)) + zero
 
     def _other_outputs(
         self, unit: Unit, codes: dict[str, torch.Tensor], reals: dict[str, torch.Tensor]
@@ -213,85 +214,6 @@ def call_node(graph: Graph, node: ir.Node, read: Callable[[str], torch.Tensor]) 
             args.append(read(name(value)))
     result = op.function(*args, **attributes(node), **context(op.function, node, graph.opset))
     return result if isinstance(result, tuple) else (result,)
-
-
-class _Weighted:
-    """The int32 accumulator of one weighted unit, computed exactly in floating point."""
-
-    def __init__(self, graph: Graph, plan: Plan, unit: Unit) -> None:
-        assert unit.weight is not None
-        self.graph, self.node = graph, graph.node(unit.name)
-        weight, grid = plan.weights[unit.weight], plan.activations[unit.inputs[0]]
-        self.zero = int(grid.zero_point)
-        reach = max(grid.qmax - self.zero, self.zero - grid.qmin)
-        axis = weight.quantization.axis
-        codes = weight.codes
-        biases = plan.biases[unit.name].codes
-        bias_reach = int(np.abs(biases).max(initial=0))
-        self.codes, self.halved = codes, False
-        self.part_type = self.dtype = torch.float64
-        if axis is not None and _largest_sum(codes, axis) * reach + bias_reach < _EXACT_FLOAT32:
-            self.part_type = self.dtype = torch.float32
-        elif axis is not None and all(_largest_sum(part, axis) * reach < _EXACT_FLOAT32 for _, part in _halves(codes)):
-            self.halved, self.part_type = True, torch.float32
-        self._kept = None if codes.size > _LARGE else tuple(self._made())
-        self.rank = codes.ndim
-        bias = _floats(biases, self.dtype)
-        scale = torch.from_numpy(weight.quantization.scale)
-        self.channel_axis = 1 if unit.op in ("Conv", "ConvTranspose") else -1
-        self.bias, self.scale = (self._spread(t, unit) for t in (bias, scale))
-
-    def _made(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(factor, what of the weight it multiplies), one at a time."""
-        for factor, part in _halves(self.codes) if self.halved else ((1, self.codes),):
-            yield factor, _floats(part, self.part_type)
-
-    def _spread(self, per_channel: torch.Tensor, unit: Unit) -> torch.Tensor:
-        if per_channel.ndim == 0 or self.channel_axis == -1:
-            return per_channel
-        assert unit.weight is not None
-        return per_channel.reshape(-1, *[1] * (self.rank - 2))
-
-    def accumulate(self, codes: torch.Tensor) -> torch.Tensor:
-        """Sum of (code - zero point) x weight code + bias: integers, float32 where they fit exactly, else float64."""
-        centred = codes - self.zero
-        total: torch.Tensor | None = None
-        for factor, weight in self._made() if self._kept is None else self._kept:
-            product = self._product(centred.to(weight.dtype), weight)
-            if self.halved:
-                product = product.to(self.dtype).mul_(factor)
-            total = product if total is None else total.add_(product)
-        assert total is not None
-        return total.add_(self.bias)
-
-    def _product(self, centred: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        values = {name(self.node.inputs[0]): centred, name(self.node.inputs[1]): weight}  # type: ignore[arg-type]
-        op = OPS[self.node.domain, self.node.op_type]
-        args = [values[name(value)] for value in self.node.inputs[:2] if value is not None]
-        result: torch.Tensor = op.function(
-            *args, **attributes(self.node), **context(op.function, self.node, self.graph.opset)
-        )
-        return result
-
-
-def _halves(codes: npt.NDArray[np.integer]) -> Iterator[tuple[int, npt.NDArray[np.integer]]]:
-    """Low and high nibbles: two float32 products are exact where one is not, and much faster than float64."""
-    wide = codes.astype(np.int16) if codes.dtype == np.int8 else codes
-    high = ((wide + 8) >> 4).astype(codes.dtype)
-    yield 16, high
-    yield 1, (wide - (high.astype(wide.dtype) << 4)).astype(codes.dtype)
-
-
-def _largest_sum(codes: npt.NDArray[np.integer], axis: int) -> int:
-    """The largest sum of magnitudes that one output channel adds up."""
-    others = tuple(position for position in range(codes.ndim) if position != axis)
-    # int8 holds no +128: its magnitudes are taken as uint8.
-    sizes = np.abs(codes).view(np.uint8) if codes.dtype == np.int8 else np.abs(codes)
-    return int(sizes.sum(others, np.int64).max(initial=0))
-
-
-def _floats(codes: npt.NDArray[np.integer], dtype: torch.dtype) -> torch.Tensor:
-    return torch.from_numpy(codes.astype(np.float32 if dtype == torch.float32 else np.float64))
 
 
 def quantize(real: torch.Tensor, grid: Quantization) -> torch.Tensor:

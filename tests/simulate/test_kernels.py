@@ -11,6 +11,7 @@ import pytest
 from ai_edge_litert.interpreter import OpResolverType
 from onnx import helper
 
+from edgeq.plan.bits import Bits
 from edgeq.plan.rules import Request
 from edgeq.simulate.kernels import family
 
@@ -231,6 +232,18 @@ def test_convolutions_without_a_delegate(name: str) -> None:
     network, samples = quantized(CASES[name], 6)
     deployed = network.litert(samples[:1], OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     assert np.array_equal(network.simulate(family("ruy"), samples[:1]), deployed)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_constant_is_concatenated_on_the_others_grid(runtime: str, bits: int) -> None:
+    rng = np.random.default_rng(0)
+    constants = {"w": _random(rng, (4, 3, 1, 1)), "b": _random(rng, (4,)), "k": _random(rng, (1, 2, 5, 5))}
+    graph = graph_of([n("Conv", "x w b", "c"), n("Concat", "c k", axis=1)], {"x": [1, 3, 5, 5]}, constants)
+    samples = [rng.normal(size=(1, 3, 5, 5)).astype(np.float32)]
+    network = Network.of(graph, samples, Request(bits=Bits(8, bits)))
+    assert network.integer("Concat")
+    assert np.array_equal(network.simulate(family(runtime), samples), RUNTIMES[runtime](network, samples))
 
 
 BLOCK = [

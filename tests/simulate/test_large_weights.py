@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edgeq.simulate import integer
+from edgeq.simulate import accumulator
 from edgeq.simulate.kernels import family
 
 from .networks import Network, graph_of
@@ -20,6 +20,6 @@ def test_codes_are_the_same(inputs: int, monkeypatch: pytest.MonkeyPatch) -> Non
     network = Network.of(graph, [x])
     kept = network.simulate(family("onnxruntime"), [x])
     np.testing.assert_array_equal(kept, network.onnxruntime([x]))
-    monkeypatch.setattr(integer, "_LARGE", 0)
+    monkeypatch.setattr(accumulator, "_LARGE", 0)
     np.testing.assert_array_equal(network.simulate(family("onnxruntime"), [x]), kept)
     np.testing.assert_array_equal(network.simulate(family("onnxruntime"), [x]), kept)  # and for the next batch
