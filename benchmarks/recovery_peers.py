@@ -2,10 +2,11 @@
 
     python benchmarks/recovery_peers.py --bits 3 2 --seconds 30 120          # results/recovery_peers.json and .md
     python benchmarks/recovery_peers.py --bits 2 --seconds 30 --only torchao --labels
+    python benchmarks/recovery_peers.py --bits 4 3 --activations 4 --seconds 120
 
-ResNet-20 with 8-bit activations and 8-bit first and last layer. Every tool has the float model, the same unlabelled
-training images, the first 512 of them to calibrate its start, and so many CPU seconds of one core to train; all are
-judged on the same 2,000 test images in their own simulation (our exported file's agreement with it is in recovery.md).
+ResNet-20 with 8-bit first and last layer (their weights; activations have the width of all others). Every tool has the
+float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many CPU seconds
+of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported file's agreement with it is in recovery.md).
 Ours starts from its default method, or, "from nearest", from where the peers start, its repair of the statistics then
 being part of the time; it trains by its own recipe, in as many steps as take the time. The peers train by one loop
 (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as is their custom.
@@ -46,6 +47,7 @@ def main() -> None:
     """Run what is asked for and merge it into the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bits", type=int, nargs="+", default=[3, 2], help="of the weights")
+    parser.add_argument("--activations", type=int, default=8, help="bits of the activations")
     parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 120.0], help="of CPU time")
     parser.add_argument("--only", nargs="+", choices=(*OURS, *PEERS), default=(*OURS, *PEERS))
     parser.add_argument("--labels", action="store_true", help="the peers' loss is that of the labels")
@@ -55,17 +57,18 @@ def main() -> None:
         for seconds in options.seconds:
             for tool in options.only:
                 labels = options.labels and tool not in OURS
-                row = ours(tool, bits, seconds) if tool in OURS else theirs(tool, bits, seconds, labels=labels)
-                key = f"w{bits}a8, {seconds:g} s, {tool}{' with labels' if labels else ''}"
+                asked = Bits(bits, options.activations)
+                row = ours(tool, asked, seconds) if tool in OURS else theirs(tool, asked, seconds, labels=labels)
+                key = f"{asked}, {seconds:g} s, {tool}{' with labels' if labels else ''}"
                 print(key, row, flush=True)
                 merge(key, row)
 
 
-def ours(tool: str, bits: int, seconds: float) -> dict[str, Any]:
+def ours(tool: str, bits: Bits, seconds: float) -> dict[str, Any]:
     """As many steps as take that long, by a measured pace."""
     model = MODELS["resnet20"]
     graph, data = model.graph(), model.data()
-    skeleton = decide(graph, Case("resnet20", Bits(bits, 8), 0).request(graph))
+    skeleton = decide(graph, Case("resnet20", bits, 0).request(graph))
     calibration = data.train[0][:CALIBRATION]
     plan = begun = start(graph, skeleton, calibration, "gptq+variance" if tool == "edgeq" else "nearest", repair=False)
     data = replace(data, test=(data.test[0][:TESTED], data.test[1][:TESTED]))
@@ -78,8 +81,8 @@ def ours(tool: str, bits: int, seconds: float) -> dict[str, Any]:
     began = time.process_time()
     recover(graph, plan, samples, held_out[:4], Budget(steps=4))
     fixed = time.process_time()
-    recover(graph, plan, samples, held_out[:4], Budget(steps=24))
-    per_step = max((time.process_time() - fixed - (fixed - began)) / 20, 1e-3)
+    recover(graph, plan, samples, held_out[:4], Budget(steps=54))
+    per_step = max((time.process_time() - fixed - (fixed - began)) / 50, 1e-3)
     began = time.process_time()
     result = recover(graph, plan, samples, held_out, Budget(steps=max(1, int((seconds - spent) / per_step))))
     spent += time.process_time() - began
@@ -88,7 +91,7 @@ def ours(tool: str, bits: int, seconds: float) -> dict[str, Any]:
     return found | {"float": top1(reference, data.test[1])}
 
 
-def theirs(tool: str, bits: int, seconds: float, *, labels: bool) -> dict[str, Any]:
+def theirs(tool: str, bits: Bits, seconds: float, *, labels: bool) -> dict[str, Any]:
     """A peer in its own environment."""
     try:
         interpreter = python(PEERS[tool])
@@ -99,7 +102,7 @@ def theirs(tool: str, bits: int, seconds: float, *, labels: bool) -> dict[str, A
         arrays, job = Path(name) / "samples.npz", Path(name) / "job.json"
         (x, y), (test, truth) = data.train, data.test
         np.savez(arrays, x=x, y=y, test=test[:TESTED], truth=truth[:TESTED])
-        asked = Job(FACTORY, str(arrays), bits, 8, CALIBRATION, seconds, labels)
+        asked = Job(FACTORY, str(arrays), bits.weights, bits.activations, CALIBRATION, seconds, labels)
         job.write_text(json.dumps(asdict(asked)), encoding="utf-8")
         run = subprocess.run(
             [interpreter, "-m", f"peers_qat.{tool}", str(job)],

@@ -36,7 +36,9 @@ def repaired(graph: Graph, plan: Plan, batches: Batches) -> Plan:
     weights = dict(plan.weights)
     for layer in fixed.layers:
         constant = plan.weights[layer.weight]
-        scale = _array(layer.step).reshape(constant.quantization.scale.shape)
+        # A step is the distance of two codes: of odd ones two.
+        step = layer.step / 2 if constant.quantization.odd else layer.step
+        scale = _array(step).reshape(constant.quantization.scale.shape)
         weights[layer.weight] = replace(constant, quantization=replace(constant.quantization, scale=scale))
     biases = {}
     for unit in plan.units:

@@ -183,6 +183,18 @@ def test_the_statistics_repair_is_a_valid_plan_that_is_nearer_to_the_float_model
     assert fixed < 0.5 * raw
 
 
+def test_the_repair_of_a_plan_that_needs_none_keeps_its_scales() -> None:
+    # Odd codes, two apart: GPTQ has matched every layer's variance on these samples already.
+    case = digits("w2a8")
+    samples = [(part,) for part in case.train[:300].split(64)]
+    ranges = observe(to_torch(case.graph), samples, case.plan.skeleton)
+    plan = method("gptq+variance")(case.graph, case.plan.skeleton, ranges, samples)
+    assert any(constant.quantization.odd for constant in plan.weights.values())
+    fixed = repaired(case.graph, plan, [(case.train[:300],)])
+    for value, constant in plan.weights.items():
+        np.testing.assert_allclose(fixed.weights[value].quantization.scale, constant.quantization.scale, rtol=0.1)
+
+
 def test_samples_to_judge_by_are_needed() -> None:
     case = digits("w4a8")
     samples = Shuffled((case.train,), 32)
