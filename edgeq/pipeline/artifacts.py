@@ -138,7 +138,7 @@ def _onnx(options: Options, model: Model, plan: Plan, profiles: tuple[Profile, .
         place = None if folder is None else folder / file
         integer = onnx_artifact(model.graph, plan, place, activations=signedness, layout=layout)
         audit = onnx_format.audit(integer.data, model.graph, plan, model.shapes, integer.folder)
-        files.append(File(file, "onnx", integer, floating, audit, layouts))
+        files.append(File(file, "onnx", integer, floating, audit, layouts, onnx_format.notes(plan)))
     return files
 
 

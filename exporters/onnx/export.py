@@ -15,6 +15,7 @@ from edgeq.exporters.onnx.layout import image_inputs, take_channels_last
 from edgeq.exporters.onnx.rewrite import Rewriter, Signedness
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
+from edgeq.plan.stored import is_narrow
 
 Layout = Literal["NCHW", "NHWC"]
 #: Bytes of constants in one file; the graph itself needs the rest of protobuf's 2 GiB.
@@ -87,6 +88,18 @@ def save(
         raise OutputError(f"{path}: {error.strerror or error}; choose another place") from error
 
 
+def notes(plan: Plan) -> tuple[str, ...]:
+    """What became of formats that ONNX Runtime has no kernels for, for the reader of the report."""
+    narrow = sorted({grid.bits for grid in plan.activations.values() if is_narrow(grid)})
+    if not narrow:
+        return ()
+    widths = " and ".join(map(str, narrow))
+    return (
+        f"activations of {widths} bits lie in 8 and run on int8 kernels, a little slower than 8 bits: "
+        "a Clip of its own limits each value to its grid",
+    )
+
+
 def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
     return [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
 
@@ -109,4 +122,4 @@ def _written(graph: Graph, plan: Plan | None, activations: Signedness, layout: L
     return model
 
 
-__all__ = ["Layout", "Signedness", "constant_bytes", "export", "save"]
+__all__ = ["Layout", "Signedness", "constant_bytes", "export", "notes", "save"]

@@ -1,4 +1,4 @@
-"""Activations of 2 to 7 bits in LiteRT: every code that its int8 kernels make is the integer simulation's."""
+"""Activations of 2 to 7 bits: every code that the runtimes' 8-bit kernels make is the integer simulation's."""
 
 from dataclasses import replace
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import OpResolverType
 
-from edgeq.plan.bits import Bits
+from edgeq.plan.bits import FLOAT, Bits
 from edgeq.plan.rules import Request
+from edgeq.plan.units import group
 from edgeq.simulate.kernels import Family, family
 
 from .networks import Network, graph_of
-from .test_kernels import BLOCK, CASES, CLIP, WEIGHTS, _random, compare, n, quantized
+from .test_kernels import BLOCK, CASES, CLIP, RUNTIMES, WEIGHTS, _random, compare, n, quantized
 
 #: Kernel family -> how LiteRT is asked for those kernels.
 KERNELS = {
@@ -23,14 +24,15 @@ KERNELS = {
 WIDTHS = dict(zip(CASES, (2, 3, 4, 5, 6, 7) * len(CASES), strict=False))
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", CASES)
-def test_every_op_stays_on_its_grid(name: str) -> None:
+def test_every_op_stays_on_its_grid(name: str, runtime: str) -> None:
     case, bits = CASES[name], Bits(4, WIDTHS[name])
     network, samples = quantized(case, 0, Request(bits=bits))
     assert network.integer(case.op)
     few = [3 * array[:4] for array in samples]  # beyond the calibrated range, so that all ends are reached
-    simulated, deployed = network.simulate(family("xnnpack"), few), network.litert(few)
-    compare(simulated, deployed, case.bound.get("xnnpack", 0))
+    simulated, deployed = network.simulate(family(runtime), few), RUNTIMES[runtime](network, few)
+    compare(simulated, deployed, case.bound.get(runtime, 0))
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -46,6 +48,21 @@ def test_whole_networks_are_equal(bits: int, kernels: str) -> None:
     beyond = [2 * samples[0]]
     simulated, deployed = network.simulate(family(kernels), beyond), network.litert(beyond, KERNELS[kernels])
     assert np.array_equal(simulated, deployed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_of_different_widths_and_in_float(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    constants = {key: _random(rng, shape) for key, shape in WEIGHTS.items()} | CLIP
+    graph = graph_of(BLOCK, {"x": ["n", 3, 12, 12]}, constants)
+    names = [unit.name for unit in group(graph)]
+    widths = [(name, Bits(*map(int, rng.integers(2, 9, 2)))) for name in names if rng.random() < 0.7]
+    left = [(names[int(rng.integers(1, len(names) - 1))], FLOAT)] if seed else []
+    samples = [rng.normal(size=(16, 3, 12, 12)).astype(np.float32)]
+    network = Network.of(graph, samples, Request(bits=Bits(4, 4), overrides=[*widths, *left]))
+    assert len({grid.bits for grid in network.plan.activations.values()}) > 2
+    beyond = [2 * samples[0]]
+    assert np.array_equal(network.simulate(family("xnnpack"), beyond), network.litert(beyond))
 
 
 @pytest.mark.parametrize("bits", [2, 4])
