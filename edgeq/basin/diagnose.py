@@ -10,7 +10,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -150,26 +150,11 @@ def diagnose(
     task, rules = reference.divergence.task, options.thresholds
     healthy = is_inside(raw.facts, task, rules) or not raw.finite
     repaired, fixed = (None, landscape) if healthy or repair is None else work.repaired(repair, raw)
-    trial: Probe | None = None
-    dithered: tuple[float, ...] = ()
-    rounded: Rounded | None = None
-    trials = Trials()
-    if not healthy:
-        dithered = work.dither(fixed)
-    if not healthy and not (repaired is not None and is_inside(repaired.facts, task, rules)):
-        best = raw if repaired is None else repaired
-        if rounding is not None:
-            rounded = work.rounded(rounding)
-            trials = Trials(rounded.D)
-        if len(training) and options.steps and not rounding_cures(raw.facts, trials, task, rules):
-            start = fixed if rounded is None or best.D.estimate <= rounded.D else rounded.landscape
-            reading = best if start is fixed else work.read(start, "path after better rounding")
-            trial = work.probe(start, training)
-            trials = replace(trials, trained=trial.best, start=reading.facts)
+    tried = _Tried() if healthy else work.tried(raw, repaired, fixed, rounding, training)
     verdict = decide(
         raw.facts,
         None if repaired is None else repaired.facts,
-        trials,
+        tried.trials,
         task=task,
         least_bits=landscape.least_bits,
         thresholds=rules,
@@ -181,13 +166,13 @@ def diagnose(
         labels = None
     shares, layers = work.layers(fixed) if options.layers and raw.finite else (None, ())
     return Diagnosis(
-        verdict=replace(verdict, evidence=evidence(raw, repaired, trials.rounded, trial)),
+        verdict=replace(verdict, evidence=evidence(raw, repaired, tried.trials.rounded, tried.probe)),
         task=task,
         raw=raw,
         repaired=repaired,
-        dither=dithered,
-        rounded=rounded,
-        probe=trial,
+        dither=tried.dither,
+        rounded=tried.rounded,
+        probe=tried.probe,
         layers=layers,
         blame=shares,
         landscape=fixed,
@@ -197,6 +182,16 @@ def diagnose(
         cost=cost,
         seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What was tried on a candidate that is not inside; see :class:`Diagnosis`."""
+
+    dither: tuple[float, ...] = ()
+    rounded: Rounded | None = None
+    probe: Probe | None = None
+    trials: Trials = field(default_factory=Trials)
 
 
 class _Work:
@@ -223,6 +218,29 @@ class _Work:
         reading = self.read(fixed, "path after the statistics repair")
         helps = reading.finite and reading.D.estimate < raw.D.estimate
         return (reading, fixed) if helps else (None, self.landscape)
+
+    def tried(
+        self,
+        raw: Reading,
+        repaired: Reading | None,
+        fixed: Landscape,
+        rounding: Rounding | None,
+        training: Batches,
+    ) -> _Tried:
+        """Dither; better rounding unless the repair cured it; training unless rounding does."""
+        task, rules = self.reference.divergence.task, self.options.thresholds
+        dithered = self.dither(fixed)
+        if repaired is not None and is_inside(repaired.facts, task, rules):
+            return _Tried(dithered)
+        rounded = None if rounding is None else self.rounded(rounding)
+        trials = Trials() if rounded is None else Trials(rounded.D)
+        if not len(training) or not self.options.steps or rounding_cures(raw.facts, trials, task, rules):
+            return _Tried(dithered, rounded, trials=trials)
+        best = raw if repaired is None else repaired
+        start = fixed if rounded is None or best.D.estimate <= rounded.D else rounded.landscape
+        reading = best if start is fixed else self.read(start, "path after better rounding")
+        trial = self.probe(start, training)
+        return _Tried(dithered, rounded, trial, replace(trials, trained=trial.best, start=reading.facts))
 
     def dither(self, landscape: Landscape) -> tuple[float, ...]:
         self._say("dither", len(self.reference) * TRIALS)
