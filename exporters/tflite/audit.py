@@ -102,7 +102,7 @@ def _problems(file: File, graph: Graph, plan: Plan | None, unit: Unit, operators
         if wrong:
             yield f"unit {unit.name!r} is float in the plan, but {wrong[0]} computes on codes"
         if plan is not None and unit.weight in plan.weights:
-            yield from _weight_only_problems(file, graph, plan, unit, operators)
+            yield from _weight_problems(file, graph, plan, unit, operators)
         return
     for operator in operators:
         if not file.computes_on_codes(operator):
@@ -113,11 +113,7 @@ def _problems(file: File, graph: Graph, plan: Plan | None, unit: Unit, operators
             if tensor.name in unit.outputs:
                 yield from _grid_problems(tensor, plan.activations[tensor.name], f"value {tensor.name!r}")
     if unit.weight is not None:
-        weighted = [operator for operator in operators if operator.code in _WEIGHTED]
-        if len(weighted) != 1:
-            yield f"unit {unit.name!r} should be one operator with a weight, and is {len(weighted)}"
-            return
-        yield from _weight_problems(file, graph, plan, unit, weighted[0])
+        yield from _weight_problems(file, graph, plan, unit, operators)
 
 
 def _grid_problems(tensor: Tensor, grid: Quantization, what: str) -> Iterator[str]:
@@ -130,48 +126,34 @@ def _grid_problems(tensor: Tensor, grid: Quantization, what: str) -> Iterator[st
         yield f"{what} has zero point {tensor.zero_point.tolist()} instead of {np.atleast_1d(grid.zero_point).tolist()}"
 
 
-def _weight_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operator: Operator) -> Iterator[str]:
+def _weight_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operators: list[Operator]) -> Iterator[str]:
+    """What differs of codes that an op reads: on codes itself, or in float, itself or through a DEQUANTIZE."""
     assert unit.weight is not None
+    weighted = [operator for operator in operators if operator.code in _WEIGHTED]
+    if len(weighted) != 1 and (unit.integer or not weighted):
+        yield f"unit {unit.name!r} should be one operator with a weight, and is {len(weighted)}"
+        return
+    operator = weighted[0]
     position, bias_position, axis = _WEIGHTED[operator.code]
-    weight, asked = file.tensors[operator.inputs[position]], plan.weights[unit.weight]
-    what = f"weight {unit.weight!r}"
+    weight = file.tensors[operator.inputs[position]] if unit.integer else _stored_weight(file, operator)
+    asked, what = plan.weights[unit.weight], f"weight {unit.weight!r}"
     if weight.dtype not in ("int8", "int4"):
-        yield f"{what} is {weight.dtype} instead of int8"
+        yield f"{what} is {weight.dtype} instead of int8 or int4"
         return
     groups = int(attributes(graph.node(unit.name)).get("group", 1)) if operator.code == "TRANSPOSE_CONV" else 1
-    grid = ungrouped_grid(asked.quantization, groups)
-    assert grid is not None
-    if not np.array_equal(weight.scale, np.atleast_1d(grid.scale)) or weight.zero_point.any():
-        yield f"{what} does not have the scales of the plan"
-    if asked.quantization.axis is not None and weight.scale.size > 1 and weight.axis != axis:
-        yield f"{what} has its scales along axis {weight.axis} instead of {axis}"
-    if not _same_codes(graph, unit, operator.code, weight.array, asked.codes):
-        yield f"{what} does not hold the codes of the plan"
-    yield from _bias_problems(file.tensors[operator.inputs[bias_position]], plan.biases[unit.name], unit)
-
-
-def _weight_only_problems(file: File, graph: Graph, plan: Plan, unit: Unit, operators: list[Operator]) -> Iterator[str]:
-    """What differs of codes that an op in float reads, itself or through a DEQUANTIZE."""
-    assert unit.weight is not None
-    asked, what = plan.weights[unit.weight], f"weight {unit.weight!r}"
-    found = next((operator for operator in operators if operator.code in _WEIGHTED), None)
-    if found is None:
-        yield f"unit {unit.name!r} should be an operator with a weight"
-        return
-    weight = _stored_weight(file, found)
-    if weight.dtype not in ("int8", "int4"):
-        yield f"{what} is {weight.dtype} instead of codes"
-        return
-    groups = int(attributes(graph.node(unit.name)).get("group", 1)) if found.code == "TRANSPOSE_CONV" else 1
     grid = ungrouped_grid(asked.quantization, groups)
     assert grid is not None
     scale, wanted = weight.scale, np.atleast_1d(grid.scale)
     if weight.block:
         scale, wanted = file.tensors[weight.block_scales].array.astype(np.float32), _as_stored(grid)
-    if weight.block != grid.block or not np.array_equal(scale, wanted):
+    if weight.block != grid.block or not np.array_equal(scale, wanted) or weight.zero_point.any():
         yield f"{what} does not have the scales of the plan"
-    if not _same_codes(graph, unit, found.code, weight.array, asked.codes):
+    if asked.quantization.axis is not None and weight.scale.size > 1 and weight.axis != axis:
+        yield f"{what} has its scales along axis {weight.axis} instead of {axis}"
+    if not _same_codes(graph, unit, operator.code, weight.array, asked.codes):
         yield f"{what} does not hold the codes of the plan"
+    if unit.integer:
+        yield from _bias_problems(file.tensors[operator.inputs[bias_position]], plan.biases[unit.name], unit)
 
 
 def _stored_weight(file: File, operator: Operator) -> Tensor:
