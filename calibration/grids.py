@@ -247,7 +247,7 @@ def constant_codes(graph: Graph, skeleton: Skeleton) -> dict[str, QuantizedConst
             if array is None:
                 continue
             real = np.asarray(array, np.float32)
-            bits = skeleton.bits[unit.name].activations or 8
+            bits = max(skeleton.bits[unit.name].activations or 8, 8)
             grid = affine_from_range(
                 float(real.min(initial=0.0)), float(real.max(initial=0.0)), bits,
                 symmetric=skeleton.symmetric or bits == 16, power_of_two=skeleton.power_of_two,

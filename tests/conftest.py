@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.plan.plan import Skeleton
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,3 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def assets() -> Path:
     """The folder of real models and data; only for tests that are marked ``assets``."""
     return _assets()
+
+
+@pytest.fixture
+def every_value_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bits for every value, not only for what layers multiply: so that the ends of each op's grid are tried."""
+
+    def widest(self: Skeleton, value: str) -> int:
+        units = [
+            u for u in self.units if u.integer and self.groups[value] in map(self.groups.get, u.inputs + u.outputs)
+        ]
+        return max(bits for unit in units if (bits := self.bits[unit.name].activations) is not None)
+
+    monkeypatch.setattr(Skeleton, "activation_bits", widest)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeq.plan.bits import Bits
+from edgeq.plan.ops import WEIGHTED
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 
@@ -79,15 +80,22 @@ class Skeleton:
     centred: frozenset[str] = frozenset()
 
     def activation_bits(self, value: str) -> int:
-        """Bits of a quantized value: the widest that a unit making or reading its group asks for."""
+        """Bits of a quantized value: the widest that a unit making or reading its group asks for.
+
+        Fewer than 8 are for what layers multiply; a value that no layer reads (an operand of a sum, the model's output)
+        has 8: it lies in 8 bits in every file, and a coarser grid would cost a clip and save nothing.
+        """
         group = self.groups[value]
-        return max(
-            bits
+        touching = [
+            unit
             for unit in self.units
-            if unit.integer
-            and (bits := self.bits[unit.name].activations) is not None
-            and any(self.groups.get(v) == group for v in unit.inputs + unit.outputs)
+            if unit.integer and any(self.groups.get(v) == group for v in unit.inputs + unit.outputs)
+        ]
+        asked = max(bits for unit in touching if (bits := self.bits[unit.name].activations) is not None)
+        multiplied = any(
+            unit.op in WEIGHTED and any(self.groups.get(v) == group for v in unit.inputs) for unit in touching
         )
+        return asked if multiplied else max(asked, 8)
 
 
 @dataclass(frozen=True, eq=False)

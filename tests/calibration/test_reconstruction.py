@@ -37,6 +37,7 @@ def test_blocks_hold_every_unit_once_and_end_where_one_value_leaves() -> None:
     assert found[-1].outputs == ("y",)
 
 
+@pytest.mark.usefixtures("every_value_narrow")
 def test_few_activation_bits_come_nearer_to_float_on_unseen_samples() -> None:
     before, after = compared("w4a4", HELD_OUT)
     assert after < 0.98 * before

@@ -233,3 +233,17 @@ def test_an_attention_mask_stays_float(huge: float) -> None:
     _, found = decided(graph_of([CONV, n("Add", "c mask")], W | {"mask": mask}))
     assert not found["Add_y"].integer
     assert "mask" in found["Add_y"].reason
+
+
+def test_few_activation_bits_are_for_what_layers_multiply() -> None:
+    nodes = [
+        n("Conv", "x w", "c"),
+        n("Add", "c x", "s"),
+        n("Relu", "s", "r"),
+        n("Conv", "r v", "d"),
+        n("Add", "d r", "y"),
+    ]
+    skeleton = decide(graph_of(nodes, weights(w=(3, 3, 1, 1), v=(3, 3, 1, 1))), Request(Bits(4, 4)))
+    bits = {value: skeleton.activation_bits(value) for value in skeleton.groups}
+    # A sum's operand and the model's output lie in 8 bits in every file: a coarser grid would save nothing.
+    assert bits == {"x": 4, "c": 8, "r": 4, "d": 8, "y": 8}

@@ -14,6 +14,8 @@ from edgeq.simulate.kernels import Family, family
 from .networks import Network, graph_of
 from .test_kernels import BLOCK, CASES, CLIP, RUNTIMES, WEIGHTS, _random, compare, n, quantized
 
+pytestmark = pytest.mark.usefixtures("every_value_narrow")
+
 #: Kernel family -> how LiteRT is asked for those kernels.
 KERNELS = {
     "xnnpack": OpResolverType.AUTO,

@@ -20,6 +20,8 @@ from .single_op import codes, integer_plan, run, samples
 from .test_audit import _changed
 from .test_networks import _delegated_whole
 
+pytestmark = pytest.mark.usefixtures("every_value_narrow")
+
 
 def chain() -> Graph:
     """Convolutions with ReLU, depthwise, ReLU6, pooling, dense: a mobile classifier in small."""
