@@ -19,6 +19,8 @@ from edgeq.plan.plan import Plan
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005
+#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show.
+SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
 #: A method must lower the loss to this part to replace a cheaper one.
@@ -115,6 +117,8 @@ def _first_reason(run: "_Search") -> str:
     for name in (*CHEAP, *COSTLY):
         if run.reason():
             break
+        if name == "brecq" and run.loss <= SMALL:
+            return "what is left is too small to be worth block reconstruction's time"
         if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own
         if not run.try_method(name) and name == LAST_WORTH:

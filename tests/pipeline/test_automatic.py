@@ -99,6 +99,14 @@ def test_variances_are_tried_even_where_second_order_rounding_alone_brings_littl
     assert kept(story) == ["gptq+variance"]
 
 
+@pytest.mark.parametrize(("left", "tried"), [(0.015, False), (0.05, True)])
+def test_block_reconstruction_is_for_what_shows(left: float, tried: bool) -> None:
+    losses = {"nearest": 1.0, "bias": 0.3, "statistics": 0.3, "gptq": 0.2, "gptq+variance": left, "brecq": left / 2}
+    _, story = found(losses, 0.0)
+    assert kept(story) == ["brecq" if tried else "gptq+variance"]
+    assert ("too small" in story.reason) != tried
+
+
 def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
     losses = {"nearest": 1.0, "nearest/Mse": 0.5, "bias/Mse": 0.42}
     best, story = found(losses, 0.8)
