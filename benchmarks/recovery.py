@@ -28,6 +28,7 @@ from recovery_cases import CASES, MODELS, Case, Data
 from torch.nn import functional
 
 from edgeq.calibration.methods import method
+from edgeq.calibration.migration import migrated, migrations
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.observers import MinMax, Mse
 from edgeq.calibration.ranges import observe
@@ -73,12 +74,12 @@ def main() -> None:
 def measure(row: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """One row."""
     model = MODELS[case.model]
-    graph, data = model.graph(), model.data()
-    skeleton = decide(graph, case.request(graph))
+    data = model.data()
+    graph, skeleton = prepared(model.graph(), case, data.train[0][: model.calibration])
     began = time.process_time()
     plan = start(graph, skeleton, data.train[0][: model.calibration], options.start)
     start_seconds = time.process_time() - began
-    metric = nll if data.test[1].ndim > 1 else top1
+    metric = cosine if data.test[1].is_floating_point() else nll if data.test[1].ndim > 1 else top1
     float_run = to_torch(graph)
     reference = outputs(float_run, data.test[0])
     found: dict[str, Any] = {"metric": metric.__name__, "start": plan.method, "start CPU s": start_seconds}
@@ -102,12 +103,22 @@ def measure(row: str, case: Case, options: argparse.Namespace) -> dict[str, Any]
         "after": judged(graph, result.plan, data, metric, reference),
         "machine": f"{platform.machine()}, torch {torch.__version__}",
     }
-    if result.plan.activations and metric is top1:
-        found["deployed"] = deployed(graph, result.plan, data)
-    if not options.no_control:
+    if result.plan.activations and metric is not nll:
+        found["deployed"] = deployed(graph, result.plan, data, metric)
+    if not options.no_control and metric is not cosine:
         found["control"] = control(graph, skeleton, data, result.steps, model.batch, metric, options)
     print(row, {k: v for k, v in found.items() if k != "curve"}, flush=True)
     return found
+
+
+def prepared(graph: Graph, case: Case, samples: torch.Tensor) -> tuple[Graph, Skeleton]:
+    """The graph and what is integer of it; a transformer's uneven channels evened out, as ``edgeq convert`` does."""
+    skeleton = decide(graph, case.request(graph))
+    found = migrations(graph, skeleton, [(part,) for part in samples[:64].split(16)])
+    if not found:
+        return graph, skeleton
+    graph, added = migrated(graph, found)
+    return graph, decide(graph, case.request(graph), added)
 
 
 def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str, *, repair: bool = True) -> Plan:
@@ -135,28 +146,40 @@ def nll(scores: torch.Tensor, labels: torch.Tensor) -> float:
     return float(functional.cross_entropy(scores.flatten(0, 1), labels.flatten()))
 
 
+def cosine(embeddings: torch.Tensor, reference: torch.Tensor) -> float:
+    """Mean cosine with the float model's embeddings."""
+    return float(functional.cosine_similarity(embeddings, reference).mean())
+
+
+def decisions(outputs: torch.Tensor, metric: Callable[..., float]) -> torch.Tensor:
+    """The class of every sample or position; of embeddings the nearest other sample."""
+    if metric is not cosine:
+        return outputs.argmax(-1)
+    return (outputs @ outputs.T).fill_diagonal_(-1).argmax(1)
+
+
 def judged(
     graph: Graph, plan: Plan, data: Data, metric: Callable[..., float], reference: torch.Tensor
 ) -> dict[str, float]:
     """A plan's metric and agreement with the float model on the test samples."""
     scores = outputs(Simulation(graph, plan), data.test[0])
-    agreement = 100 * float((scores.argmax(-1) == reference.argmax(-1)).float().mean())
+    agreement = 100 * float((decisions(scores, metric) == decisions(reference, metric)).float().mean())
     return {"metric": metric(scores, data.test[1]), "agreement": agreement}
 
 
-def deployed(graph: Graph, plan: Plan, data: Data) -> dict[str, Any]:
+def deployed(graph: Graph, plan: Plan, data: Data, metric: Callable[..., float]) -> dict[str, Any]:
     """The exported files in their runtimes: accuracy, and agreement of their decisions with the simulation's."""
     x, y = data.test[0][:2000], data.test[1][:2000]
     simulated = outputs(Simulation(graph, plan), x)
-    found: dict[str, Any] = {"samples": len(x), "simulated": top1(simulated, y)}
+    found: dict[str, Any] = {"samples": len(x), "simulated": metric(simulated, y)}
     for runtime, run in (("ONNX Runtime", in_onnxruntime), ("LiteRT", in_litert)):
         try:
             scores = run(graph, plan, x)
         except PlanError as refused:
             found[runtime] = {"refused": str(refused)}
             continue
-        agreement = 100 * float((scores.argmax(1) == simulated.argmax(1)).float().mean())
-        found[runtime] = {"metric": top1(scores, y), "agreement": agreement}
+        agreement = 100 * float((decisions(scores, metric) == decisions(simulated, metric)).float().mean())
+        found[runtime] = {"metric": metric(scores, y), "agreement": agreement}
     return found
 
 
@@ -238,7 +261,7 @@ def printed() -> Callable[[Progress], None]:
     return report
 
 
-def _in_runtime(file: dict[str, Any] | None, runtime: str) -> str:
+def _in_runtime(file: dict[str, Any] | None, runtime: str, digits: int) -> str:
     if file is None:
         return ""
     if runtime not in file:
@@ -246,7 +269,7 @@ def _in_runtime(file: dict[str, Any] | None, runtime: str) -> str:
     found = file[runtime]
     if "refused" in found:
         return "no kernels"
-    return f"{found['metric']:.2f}, agrees {found['agreement']:.2f} % of {file['samples']}"
+    return f"{found['metric']:.{digits}f}, agrees {found['agreement']:.2f} % of {file['samples']}"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -261,8 +284,8 @@ def table(results: dict[str, Any]) -> str:
         lost = r["float"] - before["metric"]
         share = f"{(after['metric'] - before['metric']) / lost:.0%}" if abs(lost) > 1e-9 else ""
         other = f"{r['control']['metric']:.2f} ({r['control']['float']:.2f})" if "control" in r else ""
-        runs = [_in_runtime(r.get("deployed"), runtime) for runtime in ("ONNX Runtime", "LiteRT")]
-        digits = 2 if r["metric"] == "top1" else 3
+        digits = 2 if r["metric"] == "top1" else 4 if r["metric"] == "cosine" else 3
+        runs = [_in_runtime(r.get("deployed"), runtime, digits) for runtime in ("ONNX Runtime", "LiteRT")]
         lines.append(
             f"| {row} | {r['metric']} | {r['float']:.{digits}f} | {before['metric']:.{digits}f} ({r['start']}) "
             f"| {before['agreement']:.1f} | {after['metric']:.{digits}f}{'' if r['kept'] else ' (not kept)'} "

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import minilm
 from assets import FOLDER, loader
+from package_inputs import sentences, tokens
 
+from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.sources import load_model
 from edgeq.plan.bits import Bits
@@ -109,6 +112,20 @@ def _llama() -> Graph:
         sys.path.remove(str(folder))
 
 
+def _sentences() -> Data:
+    """Sentences of Wikipedia articles; the test's "labels" are the float model's own embeddings."""
+    found = torch.from_numpy(tokens(sentences(2400), minilm.LENGTH)["input_ids"])
+    train, held_out, test = found.split([len(found) - 400, 200, 200])
+    with torch.no_grad():
+        embeddings = to_torch(_minilm())(test)
+    return Data((train, torch.zeros(len(train))), held_out, (test, embeddings))
+
+
+def _minilm() -> Graph:
+    example = (torch.ones(2, minilm.LENGTH, dtype=torch.int64),)
+    return load_model("minilm_module:build_of_tokens", weights=minilm.weights(), example=example)
+
+
 def _onnx(*parts: str) -> Callable[[], Graph]:
     return lambda: load_model(FOLDER.joinpath(*parts))
 
@@ -118,6 +135,7 @@ MODELS: Mapping[str, Model] = {
     "resnet56": Model(_onnx("cifar_resnet_weights", "resnet56.onnx"), _cifar, 32, 512),
     "kws_dscnn": Model(_onnx("kws_dscnn", "kws_dscnn.onnx"), _keywords, 32, 400),
     "stories260k": Model(_llama, _stories, 16, 64),
+    "minilm_l6": Model(_minilm, _sentences, 16, 128),
 }
 
 CASES: Mapping[str, Case] = {
@@ -134,4 +152,6 @@ CASES: Mapping[str, Case] = {
     "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=None),
     "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=None),
     "stories260k-w2": Case("stories260k", Bits(2, None), 250, ends=None),
+    "minilm_l6-w4a8": Case("minilm_l6", Bits(4, 8), 100, ends=None),
+    "minilm_l6-w3": Case("minilm_l6", Bits(3, None), 100, ends=None),
 }
