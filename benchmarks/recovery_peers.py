@@ -7,10 +7,11 @@
 ResNet-20 with 8-bit first and last layer (their weights; activations have the width of all others). Every tool has the
 float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many CPU seconds
 of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported file's
-agreement with it is in recovery.md). Ours starts from its default method, or, "from nearest", from where the peers
-start, its repair of the statistics then being part of the time; it trains by its own recipe, in as many steps as take
-the time. The peers train by one loop (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as is
-their custom.
+agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
+nearest on MSE scales with corrected means and variances, "from nearest" from rounding to nearest on scales that cover
+all weights, its repair of the statistics then being part of the time; it trains by its own recipe, in as many steps as
+take the time. The peers train by one loop (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as
+is their custom.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from edgeq.recovery import Budget, Shuffled, recover, repaired
 RESULTS = Path(__file__).parent / "results"
 TESTED = 2000
 CALIBRATION = 512
-OURS = ("edgeq", "edgeq from nearest")
+OURS = ("edgeq", "edgeq from statistics", "edgeq from nearest")
 PEERS = {"brevitas": "brevitas", "torchao": "torchao", "aimet": "aimet-torch"}
 FACTORY = (str(FOLDER / "cifar_resnet.py"), "resnet20", str(FOLDER / "cifar_resnet_weights" / "resnet20.pt"))
 
@@ -71,12 +72,13 @@ def ours(tool: str, bits: Bits, seconds: float) -> dict[str, Any]:
     graph, data = model.graph(), model.data()
     skeleton = decide(graph, Case("resnet20", bits, 0).request(graph))
     calibration = data.train[0][:CALIBRATION]
-    plan = begun = start(graph, skeleton, calibration, "gptq+variance" if tool == "edgeq" else "nearest", repair=False)
+    chosen = tool.partition(" from ")[2] or "gptq+variance"
+    plan = begun = start(graph, skeleton, calibration, chosen, repair=False)
     data = replace(data, test=(data.test[0][:TESTED], data.test[1][:TESTED]))
     reference = outputs(to_torch(graph), data.test[0])
     samples, held_out = Shuffled((data.train[0],), model.batch), [(part,) for part in data.held_out.split(128)]
     began = time.process_time()
-    if tool != "edgeq":
+    if chosen == "nearest":
         plan = repaired(graph, plan, [(calibration,)])
     spent = time.process_time() - began
     began = time.process_time()
