@@ -23,7 +23,7 @@ GOOD = 0.005
 SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
-#: A method must lower the loss to this part to replace a cheaper one.
+#: What lowers the loss to this part is worth its time.
 WORTH = 0.95
 #: Where the activations have at least this share of the loss their ranges are chosen anew.
 MOSTLY = 0.5
@@ -203,12 +203,14 @@ class _Search:
         return worth
 
     def _try(self, name: str, base: Candidate, prefix: str) -> bool:
-        return self._offer(f"{name}{prefix}", replace(base, plan=self.shop.plan(name, base.graph, base.ranges)))
+        found = replace(base, plan=self.shop.plan(name, base.graph, base.ranges))
+        # Once it is paid for, any gain is kept: GPTQ's codes behind coarse activations gain little, and are no worse.
+        return self._offer(f"{name}{prefix}", found, enough=1.0)
 
-    def _offer(self, name: str, found: Candidate) -> bool:
-        loss = self.shop.loss(found, True)
+    def _offer(self, name: str, found: Candidate, enough: float = WORTH) -> bool:
+        """Whether it is worth going on from; kept where the loss falls to ``enough`` of the best so far."""
+        loss, before = self.shop.loss(found, True), self.loss
         self.trials.append(Trial(name, loss))
-        if loss > WORTH * self.loss:
-            return False
-        self.best, self.loss, self.kept = found, loss, name
-        return True
+        if loss < enough * before:
+            self.best, self.loss, self.kept = found, loss, name
+        return loss <= WORTH * before
