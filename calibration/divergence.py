@@ -15,7 +15,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.simulate import Simulation
-from edgeq.task import Task, guess_task
+from edgeq.task import Task, guess_task, is_distribution
 
 Inputs = Sequence[tuple[torch.Tensor, ...]]
 
@@ -53,15 +53,11 @@ def divergence(
 
 
 def _distance(task: Task, real: torch.Tensor, quantized: torch.Tensor) -> float:
-    if task != "values" and not _is_distribution(real):
+    if task != "values" and not is_distribution(real.numpy()):
         log_p, log_q = functional.log_softmax(real.double(), -1), functional.log_softmax(quantized.double(), -1)
         return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
     spread = (real.double() - real.double().mean(0)).pow(2).mean().clamp(min=1e-12)
     return float((real.double() - quantized.double()).pow(2).mean() / spread)
-
-
-def _is_distribution(real: torch.Tensor) -> bool:
-    return bool((real >= 0).all()) and bool(((real.sum(-1) - 1).abs() < 1e-3).all())
 
 
 @torch.no_grad()

@@ -14,6 +14,8 @@ Array = npt.NDArray[Any]
 
 #: Rows whose lengths differ by less than this part are normalized embeddings.
 _SAME_LENGTH = 1e-3
+#: Probabilities add up to 1, but for so much.
+_SUMS_TO_ONE = 1e-3
 #: Nats that the softmax of class scores is away from a uniform guess, on average, at least.
 _UNDECIDED = 0.05
 
@@ -41,9 +43,9 @@ def is_scores(outputs: Array) -> bool:
     """Whether the float model's outputs are class scores or probabilities: (samples, classes), and they decide."""
     if outputs.ndim != 2 or outputs.shape[1] < 2 or not np.isfinite(outputs).all():
         return False
-    z = outputs.astype(np.float64)
-    if (z >= 0).all() and (np.abs(z.sum(1) - 1) < _SAME_LENGTH).all():
+    if is_distribution(outputs):
         return True
+    z = outputs.astype(np.float64)
     lengths = np.linalg.norm(z, axis=1)
     if len(z) > 1 and z.shape[1] > 2 and np.ptp(lengths) <= _SAME_LENGTH * lengths.max():
         return False
@@ -51,3 +53,8 @@ def is_scores(outputs: Array) -> bool:
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     from_uniform = np.log(z.shape[1]) + (np.exp(log_p) * log_p).sum(1)
     return bool(from_uniform.mean() >= _UNDECIDED)
+
+
+def is_distribution(outputs: Array) -> bool:
+    """Whether the last axis holds probabilities: none negative, and their sum is 1."""
+    return bool((outputs >= 0).all()) and bool((np.abs(outputs.sum(-1, dtype=np.float64) - 1) < _SUMS_TO_ONE).all())
