@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from edgeq.calibration.columns import to_rows
-from edgeq.calibration.divergence import Inputs, divergence, float_outputs
+from edgeq.calibration.divergence import Inputs, distance, float_outputs
 from edgeq.calibration.grids import has_odd
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.sequential import UnitProgress, sequential
@@ -48,7 +48,7 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
 
 
 def better(graph: Graph, plans: Sequence[Plan], held_out: Inputs) -> tuple[Plan, tuple[float, ...]]:
-    """The plan nearest to the float model on held-out samples, the first of equals, and every plan's divergence."""
+    """The plan nearest to the float model on held-out samples, the first of equals, and every plan's distance."""
     reference = float_outputs(graph, held_out)
-    found = tuple(divergence(graph, plan, held_out, reference) for plan in plans)
+    found = tuple(distance(graph, plan, held_out, reference).soft for plan in plans)
     return plans[found.index(min(found))], found

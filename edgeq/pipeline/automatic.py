@@ -1,7 +1,9 @@
 """``--method auto``: from the cheapest method to the next, only while held-out samples say that it is worth it.
 
-What leads it is where the loss comes from. The divergence of the quantized model from the float one is measured on
-samples that no method has seen, and once more with the weights left in float: what the activations cost alone. Where
+What leads it is where the loss comes from. The distance of the quantized model from the float one is measured on
+samples that no method has seen, and once more with the weights left in float: what the activations cost alone. How much
+is left to gain is told by the divergence; which of two plans is the better one, for class scores, by the divergence at
+a higher temperature (``calibration.divergence``), which a hundred samples tell more surely. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
 below what they cost alone, and block reconstruction, which learns with them in the loop, costs minutes there and has
 brought nothing: where they have nearly all of the loss the search ends. Coarse ones also shift what the layers after
@@ -13,13 +15,15 @@ reconstruction.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edgeq.calibration.divergence import SOFT, Distance
 from edgeq.calibration.ranges import Ranges
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005
-#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show.
+#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show;
+#: outputs that decide nothing are values themselves, and gain by it.
 SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
@@ -43,12 +47,19 @@ class Trial:
     Attributes:
         method: what.
         loss: divergence from the float model on held-out samples; None if there was nothing to judge it on.
+        soft: what chose between the trials: for class scores the divergence at a higher temperature, else the loss.
         kept: whether it is what the release holds.
     """
 
     method: str
     loss: float | None
+    soft: float | None = None
     kept: bool = False
+
+    def __str__(self) -> str:
+        if self.loss is None:
+            return self.method
+        return f"{self.method} {self.loss:.3g}" + ("" if self.soft in (None, self.loss) else f" ({self.soft:.3g})")
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,11 @@ class Story:
     reason: str = ""
 
     def __str__(self) -> str:
-        tried = ", ".join(f"{t.method} {'' if t.loss is None else f'{t.loss:.3g}'}".strip() for t in self.trials)
+        tried = "tried " + ", ".join(str(trial) for trial in self.trials)
+        if "(" in tried and len(self.trials) > 1:
+            tried += f"; in parentheses softened by temperature {SOFT:g}, which chose"
         alone = "" if self.activations is None else f"; activations alone {self.activations:.3g}"
-        return f"tried {tried}{alone}; {self.reason}" if self.reason else f"tried {tried}{alone}"
+        return f"{tried}{alone}; {self.reason}" if self.reason else f"{tried}{alone}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +99,14 @@ class Workshop:
 
     Attributes:
         plan: (method, graph, ranges) -> plan.
-        loss: (candidate, weights quantized) -> divergence on held-out samples.
+        distance: (candidate, weights quantized) -> how far from the float model on held-out samples.
         other_ranges: the ranges by another observer; None if the user named one.
         equalized: the graph with equalized weights and its ranges; None if there is no pair to equalize.
         absorbed: the graph with high biases moved on and its ranges; None if no range shrinks by it.
     """
 
     plan: Callable[[str, Graph, Ranges], Plan]
-    loss: Callable[[Candidate, bool], float]
+    distance: Callable[[Candidate, bool], Distance]
     other_ranges: Callable[[], Ranges] | None
     equalized: Callable[[Graph, Ranges], tuple[Graph, Ranges] | None]
     absorbed: Callable[[Graph, Ranges], tuple[Graph, Ranges] | None]
@@ -107,7 +120,7 @@ def search(shop: Workshop, graph: Graph, ranges: Ranges) -> tuple[Candidate, Sto
         run.ask_activations()
         reason = _first_reason(run)
     trials = tuple(replace(trial, kept=trial.method == run.kept) for trial in run.trials)
-    return run.best, Story(trials, run.activations, reason)
+    return run.best, Story(trials, None if run.activations is None else run.activations.divergence, reason)
 
 
 def _first_reason(run: "_Search") -> str:
@@ -117,7 +130,7 @@ def _first_reason(run: "_Search") -> str:
     for name in (*CHEAP, *COSTLY):
         if run.reason():
             break
-        if name == "brecq" and run.loss <= SMALL:
+        if name == "brecq" and run.distance.decides and run.distance.divergence <= SMALL:
             return "what is left is too small to be worth block reconstruction's time"
         if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own
@@ -131,9 +144,9 @@ class _Search:
 
     def __init__(self, shop: Workshop, first: Candidate) -> None:
         self.shop, self.best, self.kept = shop, first, "nearest"
-        self.loss = shop.loss(first, True)
-        self.trials = [Trial("nearest", self.loss)]
-        self.activations: float | None = None
+        self.distance = shop.distance(first, True)
+        self.trials = [_trial("nearest", self.distance)]
+        self.activations: Distance | None = None
         self.prefix = ""
         # What was built on before the weights were equalized, and its prefix.
         self.before: tuple[Candidate, str] | None = None
@@ -141,11 +154,11 @@ class _Search:
     def ask_activations(self) -> None:
         """Measure what the activations cost alone."""
         if self.best.plan.activations:
-            self.activations = self.shop.loss(self.best, False)
+            self.activations = self.shop.distance(self.best, False)
 
     def reason(self) -> str:
         """Why nothing more is worth trying, or ""."""
-        if self.loss <= GOOD:
+        if self.distance.divergence <= GOOD:
             return "as good as float"
         return (
             "what is left comes from the activations, not from the weights' rounding" if self.only_activations() else ""
@@ -153,7 +166,7 @@ class _Search:
 
     def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring."""
-        return self.fine() and self.activations is not None and self.loss <= NEAR * self.activations
+        return self.fine() and self.activations is not None and self.distance.soft <= NEAR * self.activations.soft
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""
@@ -161,7 +174,8 @@ class _Search:
 
     def try_other_ranges(self) -> None:
         """Where the activations have most of the loss: ranges of another observer."""
-        if self.shop.other_ranges is None or (self.activations or 0.0) < MOSTLY * self.loss:
+        alone = 0.0 if self.activations is None else self.activations.soft
+        if self.shop.other_ranges is None or alone < MOSTLY * self.distance.soft:
             return
         ranges = self.shop.other_ranges()
         found = replace(self.best, ranges=ranges, plan=self.shop.plan("nearest", self.best.graph, ranges))
@@ -176,15 +190,16 @@ class _Search:
             return
         name, found = f"equalization{self.prefix}", Candidate(*made, self.shop.plan("nearest", *made))
         before = self.best, self.prefix
-        if not self.fine() and self.shop.loss(found, False) > (self.activations or 0.0):
-            self.trials.append(Trial(name, self.shop.loss(found, True)))
+        alone = 0.0 if self.activations is None else self.activations.soft
+        if not self.fine() and self.shop.distance(found, False).soft > alone:
+            self.trials.append(_trial(name, self.shop.distance(found, True)))
         elif self._offer(name, found):
             self.prefix, self.before = f" after equalization{self.prefix}", before
             self.ask_activations()
 
     def try_absorption(self) -> None:
         """Smaller values between layers, where there are high biases: often they are what equalization leaves."""
-        made = None if self.loss <= GOOD else self.shop.absorbed(self.best.graph, self.best.ranges)
+        made = None if self.distance.divergence <= GOOD else self.shop.absorbed(self.best.graph, self.best.ranges)
         if made is None:
             return
         found = Candidate(*made, self.shop.plan("nearest", *made))
@@ -208,9 +223,13 @@ class _Search:
         return self._offer(f"{name}{prefix}", found, enough=1.0)
 
     def _offer(self, name: str, found: Candidate, enough: float = WORTH) -> bool:
-        """Whether it is worth going on from; kept where the loss falls to ``enough`` of the best so far."""
-        loss, before = self.shop.loss(found, True), self.loss
-        self.trials.append(Trial(name, loss))
-        if loss < enough * before:
-            self.best, self.loss, self.kept = found, loss, name
-        return loss <= WORTH * before
+        """Whether it is worth going on from; kept where the distance falls to ``enough`` of the best so far."""
+        distance, before = self.shop.distance(found, True), self.distance.soft
+        self.trials.append(_trial(name, distance))
+        if distance.soft < enough * before:
+            self.best, self.distance, self.kept = found, distance, name
+        return distance.soft <= WORTH * before
+
+
+def _trial(name: str, distance: Distance) -> Trial:
+    return Trial(name, distance.divergence, distance.soft)

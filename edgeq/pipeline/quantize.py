@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from edgeq.calibration.absorption import absorb, absorbable
-from edgeq.calibration.divergence import divergence, float_outputs
+from edgeq.calibration.divergence import Distance, distance, float_outputs
 from edgeq.calibration.equalization import equalize, highest
 from edgeq.calibration.methods import method
 from edgeq.calibration.observers import BY_NAME
@@ -75,7 +75,7 @@ def quantize(
             model, stage.plan(name, model.graph, ranges), Story((Trial(name, None, kept=True),), None, why)
         )
     other_ranges = stage.other_ranges if options.observer == "auto" else None
-    shop = Workshop(stage.plan, stage.loss, other_ranges, stage.equalized, stage.absorbed)
+    shop = Workshop(stage.plan, stage.distance, other_ranges, stage.equalized, stage.absorbed)
     found, story = search(shop, model.graph, ranges)
     return Quantized(model if found.graph is model.graph else replace(model, graph=found.graph), found.plan, story)
 
@@ -139,15 +139,15 @@ class _Stage:
         """Keeps what a method has done of its work, so that an interrupted run goes on there."""
         return lambda part, compute: self.folder.stage("part", key | {"part": part}, compute)
 
-    def loss(self, found: Candidate, weights: bool) -> float:
-        """Mean divergence of a candidate's outputs from the float model's on the probe samples."""
+    def distance(self, found: Candidate, weights: bool) -> Distance:
+        """How far a candidate's outputs are from the float model's on the probe samples."""
 
         def compute() -> bytes:
-            measured = divergence(found.graph, found.plan, self._judges, self._reference, weights=weights)
-            return json.dumps(measured).encode()
+            measured = distance(found.graph, found.plan, self._judges, self._reference, weights=weights)
+            return json.dumps(asdict(measured)).encode()
 
         key = self._key(found.graph) | {"plan": digest(found.plan), "weights": weights}
-        return float(json.loads(self.folder.stage("held-out", key, compute)))
+        return Distance(**json.loads(self.folder.stage("held-out", key, compute)))
 
     def other_ranges(self) -> Ranges:
         """The ranges by the observer that was not the first choice."""

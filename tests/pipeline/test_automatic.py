@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgeq.calibration.divergence import Distance
 from edgeq.calibration.ranges import Ranges
 from edgeq.pipeline.automatic import Candidate, Story, Workshop, search
 
@@ -31,15 +32,22 @@ def found(
     equalized_activations: float | None = None,
     absorbed: bool = False,
     bits: int = 8,
+    soft: Mapping[str, float] | None = None,
+    decides: bool = True,
 ) -> tuple[Candidate, Story]:
     """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
 
-    def loss(candidate: Candidate, weights: bool) -> float:
+    def distance(candidate: Candidate, weights: bool) -> Distance:
         made: Any = candidate.plan
-        if not weights and made.graph == "equalized" and equalized_activations is not None:
-            return equalized_activations
-        if not weights:
-            return activations / 2 if made.observer == "Mse" else activations
+        if weights:
+            at = listed(made, losses)
+            return Distance(at, at if soft is None else listed(made, soft), decides)
+        if made.graph == "equalized" and equalized_activations is not None:
+            return Distance(equalized_activations, equalized_activations, decides)
+        alone = activations / 2 if made.observer == "Mse" else activations
+        return Distance(alone, alone, decides)
+
+    def listed(made: Any, losses: Mapping[str, float]) -> float:
         for key in (f"{made.method}/{made.graph}", f"{made.method}/{made.observer}", made.method):
             if key in losses:
                 return losses[key]
@@ -55,7 +63,7 @@ def found(
         return (f"{graph}, absorbed", ranges) if absorbed else None
 
     graph: Any = "float"
-    return search(Workshop(plan, loss, lambda: OTHER, even, moved), graph, RANGES)
+    return search(Workshop(plan, distance, lambda: OTHER, even, moved), graph, RANGES)
 
 
 def kept(story: Story) -> list[str]:
@@ -105,6 +113,26 @@ def test_block_reconstruction_is_for_what_shows(left: float, tried: bool) -> Non
     _, story = found(losses, 0.0)
     assert kept(story) == ["brecq" if tried else "gptq+variance"]
     assert ("too small" in story.reason) != tried
+
+
+def test_values_that_decide_nothing_are_worth_block_reconstruction() -> None:
+    losses = {"nearest": 1.0, "bias": 0.3, "statistics": 0.3, "gptq": 0.2, "gptq+variance": 0.015, "brecq": 0.007}
+    _, story = found(losses, 0.0, decides=False)
+    assert kept(story) == ["brecq"]
+
+
+def test_the_softened_divergence_chooses_and_the_plain_one_ends_the_search() -> None:
+    # Of ResNet-56 at w4a4: a few samples hold the mean divergence of the better plan above the other's.
+    losses = {"nearest": 0.18, "bias": 0.19, "statistics": 0.2, "gptq": 0.23, "gptq+variance": 0.004}
+    soft = {"nearest": 1.9, "bias": 1.8, "statistics": 1.5, "gptq": 1.2, "gptq+variance": 1.1}
+    _, story = found(losses, 0.0, soft=soft)
+    assert kept(story) == ["gptq+variance"]
+    assert story.reason == "as good as float"
+    assert "gptq 0.23 (1.2), gptq+variance 0.004 (1.1); in parentheses softened by temperature 4, which chose" in str(
+        story
+    )
+    _, story = found(losses | {"gptq+variance": 0.3}, 0.0, soft=soft | {"gptq+variance": 1.3})
+    assert kept(story) == ["gptq"]
 
 
 def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
