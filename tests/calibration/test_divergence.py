@@ -1,0 +1,52 @@
+"""How far a plan is from the float model, against the formulas in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+from scipy.special import log_softmax
+
+from edgeq.calibration.divergence import SOFT, Distance, distance, float_outputs
+from edgeq.calibration.nearest import nearest
+from edgeq.calibration.ranges import observe
+from edgeq.graph.execute import to_torch
+from edgeq.graph.graph import Graph
+from edgeq.simulate import Simulation
+
+from .networks import build, skeleton
+
+
+def linear(sharpness: float, outputs: int = 10) -> Graph:
+    weight = np.random.default_rng(0).normal(size=(8, outputs)).astype(np.float32) * sharpness
+    return build([helper.make_node("Gemm", ["x", "w"], ["y"], "gemm")], ["batch", 8], {"w": weight})
+
+
+def measured(graph: Graph, samples: int = 40) -> tuple[np.ndarray, np.ndarray, Distance]:
+    """The float outputs, those at three bits, and their distance."""
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(samples, 8)).astype(np.float32))
+    asked = skeleton(graph, "w3a8")
+    plan = nearest(graph, asked, observe(to_torch(graph), [(x,)], asked))
+    batches = [(part,) for part in x.split(16)]
+    with torch.no_grad():
+        real, found = to_torch(graph)(x), Simulation(graph, plan)(x)
+    return real.double().numpy(), found.double().numpy(), distance(graph, plan, batches, float_outputs(graph, batches))
+
+
+def kl(real: np.ndarray, found: np.ndarray) -> float:
+    p, q = log_softmax(real, -1), log_softmax(found, -1)
+    return float((np.exp(p) * (p - q)).sum(-1).mean())
+
+
+def test_class_scores_are_compared_plainly_and_softened() -> None:
+    real, found, told = measured(linear(3.0))
+    assert told.decides
+    assert told.divergence == pytest.approx(kl(real, found), rel=1e-9)
+    assert told.soft == pytest.approx(SOFT**2 * kl(real / SOFT, found / SOFT), rel=1e-9)
+    assert told.soft != pytest.approx(told.divergence, rel=0.01)
+
+
+def test_values_are_compared_by_their_squared_error_alone() -> None:
+    real, found, told = measured(linear(1e-3))  # their softmax says nothing
+    error = ((real - found) ** 2).mean() / ((real - real.mean(0)) ** 2).mean()
+    assert not told.decides
+    assert told.divergence == told.soft == pytest.approx(error, rel=1e-9)
