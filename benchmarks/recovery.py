@@ -42,8 +42,12 @@ from edgeq.plan.rules import decide
 from edgeq.recovery import Budget, Progress, Recipe, Shuffled, recover, repaired
 from edgeq.recovery.rates import weight_unit
 from edgeq.simulate import Simulation
+from edgeq.simulate.integer import IntegerSimulation
+from edgeq.simulate.kernels import family
 
 RESULTS = Path(__file__).parent / "results"
+#: Samples that the integer simulation runs on too; it is slow.
+_EXACT = 500
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -168,18 +172,24 @@ def judged(
 
 
 def deployed(graph: Graph, plan: Plan, data: Data, metric: Callable[..., float]) -> dict[str, Any]:
-    """The exported files in their runtimes: accuracy, and agreement of their decisions with the simulation's."""
+    """The exported files in their runtimes: accuracy, and agreement of their decisions with the simulation's.
+
+    That simulation is the one that was trained, in float; the integer one, which ``edgeq convert`` compares with, is to
+    have the runtime's own outputs.
+    """
     x, y = data.test[0][:2000], data.test[1][:2000]
     simulated = outputs(Simulation(graph, plan), x)
     found: dict[str, Any] = {"samples": len(x), "simulated": metric(simulated, y)}
-    for runtime, run in (("ONNX Runtime", in_onnxruntime), ("LiteRT", in_litert)):
+    for runtime, run, kernels in (("ONNX Runtime", in_onnxruntime, "onnxruntime"), ("LiteRT", in_litert, "xnnpack")):
         try:
             scores = run(graph, plan, x)
         except PlanError as refused:
             found[runtime] = {"refused": str(refused)}
             continue
         agreement = 100 * float((decisions(scores, metric) == decisions(simulated, metric)).float().mean())
-        found[runtime] = {"metric": metric(scores, y), "agreement": agreement}
+        exact = decisions(outputs(IntegerSimulation(graph, plan, family(kernels)), x[:_EXACT]), metric)
+        agrees = float((exact == decisions(scores[:_EXACT], metric)).float().mean())
+        found[runtime] = {"metric": metric(scores, y), "agreement": agreement, "integers": 100 * agrees}
     return found
 
 
@@ -269,7 +279,8 @@ def _in_runtime(file: dict[str, Any] | None, runtime: str, digits: int) -> str:
     found = file[runtime]
     if "refused" in found:
         return "no kernels"
-    return f"{found['metric']:.{digits}f}, agrees {found['agreement']:.2f} % of {file['samples']}"
+    exact = f", with integers {found['integers']:.1f}" if "integers" in found else ""
+    return f"{found['metric']:.{digits}f}, agrees {found['agreement']:.2f} % of {file['samples']}{exact}"
 
 
 def table(results: dict[str, Any]) -> str:

@@ -85,6 +85,15 @@ def _cifar() -> Data:
     return Data(train, x[-2048:], (torch.from_numpy(test[0]), torch.from_numpy(test[1])))
 
 
+def _images() -> Data:
+    # One image a class: a seeded split is as good as any.
+    x, y = loader().imagenet_sample()
+    order = np.random.default_rng(0).permutation(len(x))
+    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [500, 600]))
+    both = torch.from_numpy(x), torch.from_numpy(y)
+    return Data((both[0][train], both[1][train]), both[0][held_out], (both[0][test], both[1][test]))
+
+
 def _keywords() -> Data:
     x, y = loader().keywords()
     # The set repeats some recordings: each content is drawn once, so that no two parts share one.
@@ -133,6 +142,7 @@ def _onnx(*parts: str) -> Callable[[], Graph]:
 MODELS: Mapping[str, Model] = {
     "resnet20": Model(_onnx("cifar_resnet_weights", "resnet20.onnx"), _cifar, 32, 512),
     "resnet56": Model(_onnx("cifar_resnet_weights", "resnet56.onnx"), _cifar, 32, 512),
+    "efficientnet_lite0": Model(_onnx("efficientnet_lite0", "efficientnet_lite0.onnx"), _images, 16, 100),
     "kws_dscnn": Model(_onnx("kws_dscnn", "kws_dscnn.onnx"), _keywords, 32, 400),
     "stories260k": Model(_llama, _stories, 16, 64),
     "minilm_l6": Model(_minilm, _sentences, 16, 128),
@@ -147,6 +157,8 @@ CASES: Mapping[str, Case] = {
     "resnet56-w4a4": Case("resnet56", Bits(4, 4), 300),
     "resnet56-w2a8": Case("resnet56", Bits(2, 8), 800),
     "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
+    "efficientnet_lite0-w4a8": Case("efficientnet_lite0", Bits(4, 8), 60),
+    "efficientnet_lite0-w4a4": Case("efficientnet_lite0", Bits(4, 4), 120),
     "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
     "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
     "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=None),
