@@ -165,8 +165,12 @@ class _Search:
         )
 
     def only_activations(self) -> bool:
-        """Whether better rounding of weights has nothing left to bring."""
-        return self.fine() and self.activations is not None and self.distance.soft <= NEAR * self.activations.soft
+        """Whether better rounding of weights has nothing left to bring.
+
+        What is below what the activations cost alone shows that part of that can be given back.
+        """
+        alone = None if self.activations is None else self.activations.soft
+        return self.fine() and alone is not None and alone <= self.distance.soft <= NEAR * alone
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""
