@@ -3,10 +3,6 @@
 Class scores (samples, classes) and those of tokens (samples, positions, classes): mean KL divergence of the softmax, in
 nats. Anything else: squared error relative to the output's variance. No labels are needed. Used to choose between
 plans, never to certify one.
-
-Over a hundred samples the mean divergence of class scores is that of the few worst ones: where the float model is sure,
-the softmax hides all but its first logit. Softened by a temperature (Hinton, Vinyals and Dean, "Distilling the
-Knowledge in a Neural Network", 2015) every logit of every sample counts, and so few samples tell two plans apart.
 """
 
 from collections.abc import Sequence
@@ -20,12 +16,9 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.simulate import Simulation
-from edgeq.task import guess_task, is_distribution
+from edgeq.task import guess_task, is_distribution, softening
 
 Inputs = Sequence[tuple[torch.Tensor, ...]]
-
-#: The temperature at which plans of class scores are compared.
-SOFT = 4.0
 
 
 @dataclass(frozen=True)
@@ -34,8 +27,7 @@ class Distance:
 
     Attributes:
         divergence: in nats, or relative to the variance: what is left to gain.
-        soft: the same at temperature ``SOFT`` (times its square) where outputs are class scores; which of two plans is
-            nearer.
+        soft: the same softened by a temperature (``edgeq.task``), times its square: which of two plans is nearer.
         decides: whether any output is a choice between classes or tokens.
     """
 
@@ -88,12 +80,8 @@ def distance(
             error = _squared_error(real, quantized)
             hard, soft = hard + error, soft + error
         else:
-            # The thousands of positions of tokens need no softening.
-            temperature = SOFT if task == "classes" else 1.0
-            hard, soft = (
-                hard + _kl(real, quantized),
-                soft + temperature**2 * _kl(real / temperature, quantized / temperature),
-            )
+            t = softening(task)
+            hard, soft = hard + _kl(real, quantized), soft + t * t * _kl(real / t, quantized / t)
             decides = True
     return Distance(hard if hard == hard else float("inf"), soft if soft == soft else float("inf"), decides)
 

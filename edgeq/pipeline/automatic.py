@@ -3,7 +3,7 @@
 What leads it is where the loss comes from. The distance of the quantized model from the float one is measured on
 samples that no method has seen, and once more with the weights left in float: what the activations cost alone. How much
 is left to gain is told by the divergence; which of two plans is the better one, for class scores, by the divergence at
-a higher temperature (``calibration.divergence``), which a hundred samples tell more surely. Where
+a higher temperature (``edgeq.task``), which a hundred samples tell more surely. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
 below what they cost alone, and block reconstruction, which learns with them in the loop, costs minutes there and has
 brought nothing: where they have nearly all of the loss the search ends. Coarse ones also shift what the layers after
@@ -15,10 +15,11 @@ reconstruction.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edgeq.calibration.divergence import SOFT, Distance
+from edgeq.calibration.divergence import Distance
 from edgeq.calibration.ranges import Ranges
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
+from edgeq.task import SOFT
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005

@@ -31,8 +31,8 @@ class Judge:
         return samples.scores(lambda inputs: as_outputs(simulation(*(laid_out(x, self.device) for x in inputs))))
 
     def best(self, plans: Sequence[Plan], samples: HeldOut) -> Plan:
-        """The plan with the lowest mean divergence; the first of equals."""
-        means = [self.scores(plan, samples).mean for plan in plans]
+        """The plan with the lowest mean divergence, softened; the first of equals."""
+        means = [float(self.scores(plan, samples).soft.mean()) for plan in plans]
         finite = [mean if math.isfinite(mean) else math.inf for mean in means]
         return plans[finite.index(min(finite))]
 

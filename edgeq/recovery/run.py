@@ -164,9 +164,10 @@ class Run:
                 where.t_star, where.inward,
             )
         )  # fmt: skip
-        if deployed.mean < state.best_divergence:
-            state.best, state.best_divergence = self.trainer.copy(), deployed.mean
-        elif deployed.mean > _LOST * state.best_divergence and progress < _TOO_LATE:
+        soft = float(deployed.soft.mean())
+        if soft < state.best_divergence:
+            state.best, state.best_divergence = self.trainer.copy(), soft
+        elif soft > _LOST * state.best_divergence and progress < _TOO_LATE:
             self._fall_back()
         state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
         if self.options.give_up and not state.stopped and is_hopeless(state.curve):
@@ -188,7 +189,7 @@ class Run:
     def _first_rate(self, steps: int) -> float:
         if self.recipe.polyak > 0:
             return 1.0
-        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps, self.state.best_divergence)
+        return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps, self.state.curve[0].deployed)
 
     def _measured_steps(self) -> int:
         """How many steps the time budget holds, by a few steps that are undone."""

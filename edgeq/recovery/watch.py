@@ -1,7 +1,7 @@
 """Held-out samples: some are watched during the run, the others judge the result and are used once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from edgeq.errors import DataError
 from edgeq.recovery.logits import Outputs
 from edgeq.recovery.samples import Inputs
 from edgeq.recovery.teacher import Teacher
-from edgeq.task import Task, guess_task
+from edgeq.task import Task, guess_task, softening
 
 #: No more samples are watched than about this many: each watch point costs two passes over them.
 MOST_WATCHED = 256
@@ -27,11 +27,13 @@ class Scores:
 
     Attributes:
         divergence: float64 (samples,).
+        soft: the same softened by a temperature (``edgeq.task``): which of two models is the better one.
         agreement: share of the decisions that are the float model's; NaN where there are no decisions.
         correct: how many decisions are the label's; None without labels.
     """
 
     divergence: npt.NDArray[np.float64]
+    soft: npt.NDArray[np.float64]
     agreement: float
     correct: int | None
 
@@ -56,10 +58,12 @@ class HeldOut:
     @torch.no_grad()
     def scores(self, run: Callable[[Inputs], Outputs]) -> Scores:
         """Score a model that gives logits."""
-        found, agree, decided, correct, labelled = [], 0, 0, 0, False
+        softened = replace(self.measure, temperature=softening(self.measure.task))
+        found, soft, agree, decided, correct, labelled = [], [], 0, 0, 0, False
         for inputs, wanted, labels in self.batches:
             outputs = run(inputs)
             found.append(self.measure(outputs, wanted).cpu())
+            soft.append(softened(outputs, wanted).cpu())
             mine, reference = self.measure.decisions(outputs), self.measure.decisions(wanted)
             if mine is not None and reference is not None:
                 agree, decided = agree + int((mine == reference).sum()), decided + mine.numel()
@@ -67,7 +71,8 @@ class HeldOut:
                     labelled = True
                     correct += int((mine.cpu() == labels.reshape(mine.shape)).sum())
         share = agree / decided if decided else float("nan")
-        return Scores(torch.cat(found).double().numpy(), share, correct if labelled else None)
+        each, softly = (torch.cat(parts).double().numpy() for parts in (found, soft))
+        return Scores(each, softly, share, correct if labelled else None)
 
 
 def divergence_of(teacher: Teacher, held_out: Sequence[Inputs], task: Task | None) -> Divergence:
@@ -118,20 +123,23 @@ def split(
 
 def why_not_kept(before: Scores, after: Scores) -> str:
     """Why the recovered plan must not replace the one it started from, or "" if it may."""
-    gain = before.divergence - after.divergence
     if not np.isfinite(after.divergence).all():
         return "the recovered model gives outputs that are not finite on held-out samples"
-    if not (float(gain.mean()) > 0 and _improbable_by_chance(gain)):
+    count, gains = len(after.soft), (before.divergence - after.divergence, before.soft - after.soft)
+    level = _LEVEL / len(gains)
+    if not (all(float(gain.mean()) > 0 for gain in gains) and any(_improbable_by_chance(g, level) for g in gains)):
         return (
             f"held-out samples do not show that it is better: divergence {before.mean:.4g} before, "
-            f"{after.mean:.4g} after, {len(gain)} samples"
+            f"{after.mean:.4g} after, {count} samples"
         )
     if before.correct is not None and after.correct is not None and after.correct < before.correct:
-        return f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {len(gain)}"
+        return (
+            f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {len(after.divergence)}"
+        )
     return ""
 
 
-def _improbable_by_chance(gain: npt.NDArray[np.float64]) -> bool:
+def _improbable_by_chance(gain: npt.NDArray[np.float64], level: float) -> bool:
     """Whether gains lean to the positive, by either of two tests at half the level each (Bonferroni).
 
     Student's t sees a gain in the heavy tail of the divergences, Wilcoxon's signed ranks one in most samples.
@@ -140,4 +148,4 @@ def _improbable_by_chance(gain: npt.NDArray[np.float64]) -> bool:
         return False
     t = float(gain.mean()) / (float(gain.std(ddof=1)) / len(gain) ** 0.5)
     p_values = float(stats.t.sf(t, len(gain) - 1)), float(stats.wilcoxon(gain, alternative="greater").pvalue)
-    return min(p_values) <= _LEVEL / 2
+    return min(p_values) <= level / 2

@@ -6,12 +6,13 @@ import torch
 from onnx import helper
 from scipy.special import log_softmax
 
-from edgeq.calibration.divergence import SOFT, Distance, distance, float_outputs
+from edgeq.calibration.divergence import Distance, distance, float_outputs
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import observe
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.simulate import Simulation
+from edgeq.task import SOFT
 
 from .networks import build, skeleton
 
