@@ -1,7 +1,9 @@
 """edgeq's own rounding methods, by the functions that ``edgeq convert`` calls.
 
 Methods: auto (``--method auto``; the samples that it holds out to choose by are a fifth of the job's, so that it sees
-what the peers see), or any name of ``edgeq.calibration.methods``. Runs in the environment that edgeq is installed in.
+what the peers see), any name of ``edgeq.calibration.methods``, or dynamic: auto's weights alone, whose products
+onnxruntime computes on activations that it quantizes to 8 bits on the way. Runs in the environment that edgeq is
+installed in.
 """
 
 import tempfile
@@ -24,15 +26,19 @@ from edgeq.plan.ops import WEIGHTED
 from edgeq.plan.rules import decide
 from edgeq.progress import SILENT
 from edgeq.run_folder import RunFolder
-from peers.contract import Job, Result, run
+from peers.contract import Job, Result, UnsupportedError, run
 
 
 def choose(job: Job) -> Result:
     """The integer file."""
     torch.set_num_threads(1)
+    dynamic = job.method == "dynamic"
+    if dynamic and job.activations != 8:
+        raise UnsupportedError("onnxruntime quantizes activations on the way to 8 bits only")
     options = Options(
         model=job.model, data=job.calibration, output=Path(job.output) / "release",
-        bits=Bits(job.weights, job.activations, job.block), method=job.method, shapes=_shapes(job),
+        bits=Bits(job.weights, None if dynamic else job.activations, job.block),
+        method="auto" if dynamic else job.method, shapes=_shapes(job),
     )  # fmt: skip
     model = open_model(options)
     if job.ends:
@@ -46,7 +52,7 @@ def choose(job: Job) -> Result:
         model, skeleton = settle(model, skeleton, asked, sets)
         ranges = calibrate(options, model, skeleton, sets, stages, SILENT)
         quantized = quantize(options, model, skeleton, ranges, sets, stages, SILENT)
-    result.note = f"chose {quantized.plan.method}" if job.method == "auto" else ""
+    result.note = f"chose {quantized.plan.method}" if options.method == "auto" else ""
     file.write_bytes(export(quantized.model.graph, quantized.plan))
     return result
 
@@ -63,7 +69,7 @@ def _ends(graph: Graph) -> tuple[str, str]:
 def _sets(job: Job, graph: Graph) -> Sets:
     """A method alone calibrates on all samples; auto holds some of them out, as ``edgeq convert`` does."""
     data = open_dataset(job.calibration, input_specs(graph.inputs), None)
-    if job.method != "auto":
+    if job.method not in ("auto", "dynamic"):
         return Sets(data, None, data, data)
     distinct = len(set(data.hashes))
     parts = split(data, {"calibration": distinct * 4 // 5, "probe": distinct - distinct * 4 // 5})

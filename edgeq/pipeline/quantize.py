@@ -18,10 +18,11 @@ from edgeq.calibration.ranges import Ranges, observe
 from edgeq.errors import UsageError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
-from edgeq.pipeline.automatic import Candidate, Story, Trial, Workshop, search
+from edgeq.pipeline.automatic import FINE, GOOD, MOSTLY, Candidate, Story, Trial, Workshop, search
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.one_thread import one_thread
 from edgeq.pipeline.options import Options
+from edgeq.plan.ops import IN_BLOCKS
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import digest, dump, restore
 from edgeq.plan.validate import validate
@@ -77,7 +78,19 @@ def quantize(
     other_ranges = stage.other_ranges if options.observer == "auto" else None
     shop = Workshop(stage.plan, stage.distance, other_ranges, stage.equalized, stage.absorbed)
     found, story = search(shop, model.graph, ranges)
+    story = replace(story, reason="; ".join(filter(None, (story.reason, _otherwise(found.plan, story)))))
     return Quantized(model if found.graph is model.graph else replace(model, graph=found.graph), found.plan, story)
+
+
+def _otherwise(plan: Plan, story: Story) -> str:
+    """What to do where static grids of activations cost most, between matrix products; or ""."""
+    left = next(trial.loss for trial in story.trials if trial.kept)
+    layers = [unit for unit in plan.units if unit.integer and unit.weight is not None]
+    if story.activations is None or left is None or left <= GOOD or story.activations < MOSTLY * left:
+        return ""
+    if not all(unit.op in IN_BLOCKS and plan.skeleton.bits[unit.name].activations == FINE for unit in layers):
+        return ""
+    return "with --bits w8 ONNX Runtime and LiteRT choose the activations' scales for every input anew"
 
 
 def _observer(options: Options) -> str:
