@@ -3,8 +3,9 @@
     python benchmarks/recovery_peers.py --bits 3 2 --seconds 30 120          # results/recovery_peers.json and .md
     python benchmarks/recovery_peers.py --bits 2 --seconds 30 --only torchao --labels
     python benchmarks/recovery_peers.py --bits 4 3 --activations 4 --seconds 120
+    python benchmarks/recovery_peers.py --model resnet56 --bits 2 --seconds 120
 
-ResNet-20 with 8-bit first and last layer (their weights; activations have the width of all others). Every tool has the
+ResNet-20 or ResNet-56 with 8-bit first and last layer (their weights; activations have the width of all others). Every tool has the
 float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many CPU seconds
 of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported file's
 agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
@@ -42,12 +43,13 @@ TESTED = 2000
 CALIBRATION = 512
 OURS = ("edgeq", "edgeq from statistics", "edgeq from nearest")
 PEERS = {"brevitas": "brevitas", "torchao": "torchao", "aimet": "aimet-torch"}
-FACTORY = (str(FOLDER / "cifar_resnet.py"), "resnet20", str(FOLDER / "cifar_resnet_weights" / "resnet20.pt"))
+NETWORKS = ("resnet20", "resnet56")
 
 
 def main() -> None:
     """Run what is asked for and merge it into the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=NETWORKS, default=NETWORKS[0])
     parser.add_argument("--bits", type=int, nargs="+", default=[3, 2], help="of the weights")
     parser.add_argument("--activations", type=int, default=8, help="bits of the activations")
     parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 120.0], help="of CPU time")
@@ -60,17 +62,18 @@ def main() -> None:
             for tool in options.only:
                 labels = options.labels and tool not in OURS
                 asked = Bits(bits, options.activations)
-                row = ours(tool, asked, seconds) if tool in OURS else theirs(tool, asked, seconds, labels=labels)
-                key = f"{asked}, {seconds:g} s, {tool}{' with labels' if labels else ''}"
+                case = Case(options.model, asked, 0)
+                row = ours(tool, case, seconds) if tool in OURS else theirs(tool, case, seconds, labels=labels)
+                key = f"{options.model} {asked}, {seconds:g} s, {tool}{' with labels' if labels else ''}"
                 print(key, row, flush=True)
                 merge(key, row)
 
 
-def ours(tool: str, bits: Bits, seconds: float) -> dict[str, Any]:
+def ours(tool: str, case: Case, seconds: float) -> dict[str, Any]:
     """As many steps as take that long, by a measured pace."""
-    model = MODELS["resnet20"]
+    model = MODELS[case.model]
     graph, data = model.graph(), model.data()
-    skeleton = decide(graph, Case("resnet20", bits, 0).request(graph))
+    skeleton = decide(graph, case.request(graph))
     calibration = data.train[0][:CALIBRATION]
     chosen = tool.partition(" from ")[2] or "gptq+variance"
     plan = begun = start(graph, skeleton, calibration, chosen, repair=False)
@@ -94,18 +97,19 @@ def ours(tool: str, bits: Bits, seconds: float) -> dict[str, Any]:
     return found | {"float": top1(reference, data.test[1])}
 
 
-def theirs(tool: str, bits: Bits, seconds: float, *, labels: bool) -> dict[str, Any]:
+def theirs(tool: str, case: Case, seconds: float, *, labels: bool) -> dict[str, Any]:
     """A peer in its own environment."""
     try:
         interpreter = python(PEERS[tool])
     except UnavailableError as error:
         return {"failed": str(error)}
-    data = MODELS["resnet20"].data()
+    data, bits = MODELS[case.model].data(), case.bits
+    factory = str(FOLDER / "cifar_resnet.py"), case.model, str(FOLDER / "cifar_resnet_weights" / f"{case.model}.pt")
     with tempfile.TemporaryDirectory() as name:
         arrays, job = Path(name) / "samples.npz", Path(name) / "job.json"
         (x, y), (test, truth) = data.train, data.test
         np.savez(arrays, x=x, y=y, test=test[:TESTED], truth=truth[:TESTED])
-        asked = Job(FACTORY, str(arrays), bits.weights, bits.activations, CALIBRATION, seconds, labels)
+        asked = Job(factory, str(arrays), bits.weights, bits.activations, CALIBRATION, seconds, labels)
         job.write_text(json.dumps(asdict(asked)), encoding="utf-8")
         run = subprocess.run(
             [interpreter, "-m", f"peers_qat.{tool}", str(job)],
@@ -128,7 +132,10 @@ def merge(key: str, row: dict[str, Any]) -> None:
     results = json.loads(file.read_text()) if file.exists() else {}
     results[key] = row
     file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    lines = ["| ResNet-20, fl8; CPU time; tool | start | trained | steps | CPU s |", "|---|---|---|---|---|"]
+    lines = [
+        "| model and bits (first and last layer 8), CPU time, tool | start | trained | steps | CPU s |",
+        "|---|---|---|---|---|",
+    ]
     for name, r in sorted(results.items()):
         if "failed" in r:
             lines.append(f"| {name} | failed: {r['failed']} | | | |")
