@@ -6,9 +6,9 @@
     python benchmarks/recovery_peers.py --model resnet56 --bits 2 --seconds 120
 
 ResNet-20 or ResNet-56 with 8-bit first and last layer (their weights; activations have the width of all others). Every
-tool has the float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many CPU seconds
-of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported file's
-agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
+tool has the float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many
+CPU seconds of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported
+file's agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
 nearest on MSE scales with corrected means and variances, "from nearest" from rounding to nearest on scales that cover
 all weights, its repair of the statistics then being part of the time; it trains by its own recipe, in as many steps as
 take the time. The peers train by one loop (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as
