@@ -98,6 +98,7 @@ class _Row:
 
     def _progressive(self) -> dict[str, Any]:
         bits = self.case.bits
+        assert bits.weights is not None
         few = bits.activations is not None and bits.activations < 8
         wide = Bits(bits.weights + 1, bits.activations + 1 if few and bits.activations else bits.activations)
         skeleton = decide(self.graph, replace(self.case, bits=wide).request(self.graph))
