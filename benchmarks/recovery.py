@@ -54,7 +54,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 def main() -> None:
     """Run the rows that are named, or all, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", choices=[*CASES, []], default=list(CASES))
+    parser.add_argument("rows", nargs="*", choices=[*CASES, []], help="all where none is named")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", help="instead of the rows' steps, for example 2min")
     parser.add_argument("--start", default="gptq+variance", help="any method of edgeq.calibration.methods")
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     RESULTS.mkdir(exist_ok=True)
-    for row in options.rows:
+    for row in options.rows or CASES:
         found = measure(row, CASES[row], options)
         file = RESULTS / "recovery.json"
         results = json.loads(file.read_text()) if file.exists() else {}

@@ -47,11 +47,11 @@ TESTED = 2000
 def main() -> None:
     """Run the rows that are named and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", choices=[*CASES, []], default=list(ROWS))
+    parser.add_argument("rows", nargs="*", choices=[*CASES, []], help=" and ".join(ROWS) + " where none is named")
     parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for row in options.rows:
+    for row in options.rows or ROWS:
         for remedy, found in _Row(CASES[row], options.steps).remedies():
             print(row, remedy, found, flush=True)
             _merge(f"{row}, {options.steps} steps, {remedy}", found)
