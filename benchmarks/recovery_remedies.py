@@ -107,10 +107,11 @@ class _Row:
         return self._trained(self._start(trained, self.skeleton), self.steps - self.steps // 2)
 
     def _blamed(self) -> list[str]:
-        """The layers, by how much their float weights bring down the divergence."""
+        """The layers of few bits, by how much their float weights bring down the divergence."""
         teacher = Teacher(self.graph, torch.device("cpu"))
         watched, _ = split(self.held_out, None, teacher, divergence_of(teacher, self.held_out, None))
-        layers = {unit.name: unit.weight for unit in self.plan.units if unit.weight is not None}
+        few = {name for name, bits in self.skeleton.bits.items() if bits == self.case.bits}
+        layers = {u.name: u.weight for u in self.plan.units if u.weight is not None and u.name in few}
         left = {name: self._without(weight, watched) for name, weight in layers.items()}
         return sorted(left, key=left.__getitem__)
 

@@ -28,12 +28,10 @@ class Distance:
     Attributes:
         divergence: in nats, or relative to the variance: what is left to gain.
         soft: the same softened by a temperature (``edgeq.task``), times its square: which of two plans is nearer.
-        decides: whether any output is a choice between classes or tokens.
     """
 
     divergence: float
     soft: float
-    decides: bool
 
 
 def float_outputs(graph: Graph, samples: Inputs) -> list[tuple[torch.Tensor, ...]]:
@@ -71,7 +69,7 @@ def distance(
         weights: False leaves them in float: what is left is what the quantized activations cost alone.
     """
     found = _outputs(Simulation(graph, plan).enable(weights=weights), samples)
-    hard, soft, decides = 0.0, 0.0, False
+    hard, soft = 0.0, 0.0
     for position in range(len(reference[0])):
         real = torch.cat([batch[position] for batch in reference]).double()
         quantized = torch.cat([batch[position] for batch in found]).double()
@@ -82,8 +80,7 @@ def distance(
         else:
             t = softening(task)
             hard, soft = hard + _kl(real, quantized), soft + t * t * _kl(real / t, quantized / t)
-            decides = True
-    return Distance(hard if hard == hard else float("inf"), soft if soft == soft else float("inf"), decides)
+    return Distance(hard if hard == hard else float("inf"), soft if soft == soft else float("inf"))
 
 
 def _kl(real: torch.Tensor, quantized: torch.Tensor) -> float:

@@ -23,8 +23,7 @@ from edgeq.task import SOFT
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005
-#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show;
-#: outputs that decide nothing are values themselves, and gain by it.
+#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show.
 SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
@@ -131,7 +130,7 @@ def _first_reason(run: "_Search") -> str:
     for name in (*CHEAP, *COSTLY):
         if run.reason():
             break
-        if name == "brecq" and run.distance.decides and run.distance.divergence <= SMALL:
+        if name == "brecq" and run.distance.divergence <= SMALL:
             return "what is left is too small to be worth block reconstruction's time"
         if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeq.plan.bits import Bits
-from edgeq.plan.ops import WEIGHTED
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 
 
@@ -82,8 +81,9 @@ class Skeleton:
     def activation_bits(self, value: str) -> int:
         """Bits of a quantized value: the widest that a unit making or reading its group asks for.
 
-        Fewer than 8 are for what layers multiply; a value that no layer reads (an operand of a sum, the model's output)
-        has 8: it lies in 8 bits in every file, and a coarser grid would cost a clip and save nothing.
+        Fewer than 8 are for what layers multiply with their weights; a value that no layer reads (an operand of a sum
+        or of attention's products, the model's output) has 8: it lies in 8 bits in every file, and a coarser grid
+        would cost a clip and save nothing.
         """
         group = self.groups[value]
         touching = [
@@ -93,7 +93,7 @@ class Skeleton:
         ]
         asked = max(bits for unit in touching if (bits := self.bits[unit.name].activations) is not None)
         multiplied = any(
-            unit.op in WEIGHTED and any(self.groups.get(v) == group for v in unit.inputs) for unit in touching
+            unit.weight is not None and any(self.groups.get(v) == group for v in unit.inputs) for unit in touching
         )
         return asked if multiplied else max(asked, 8)
 

@@ -33,7 +33,6 @@ def found(
     absorbed: bool = False,
     bits: int = 8,
     soft: Mapping[str, float] | None = None,
-    decides: bool = True,
 ) -> tuple[Candidate, Story]:
     """Search with given losses by method, or by method and what it builds on (``gptq/Mse``, ``gptq/equalized``)."""
 
@@ -41,11 +40,11 @@ def found(
         made: Any = candidate.plan
         if weights:
             at = listed(made, losses)
-            return Distance(at, at if soft is None else listed(made, soft), decides)
+            return Distance(at, at if soft is None else listed(made, soft))
         if made.graph == "equalized" and equalized_activations is not None:
-            return Distance(equalized_activations, equalized_activations, decides)
+            return Distance(equalized_activations, equalized_activations)
         alone = activations / 2 if made.observer == "Mse" else activations
-        return Distance(alone, alone, decides)
+        return Distance(alone, alone)
 
     def listed(made: Any, losses: Mapping[str, float]) -> float:
         for key in (f"{made.method}/{made.graph}", f"{made.method}/{made.observer}", made.method):
@@ -120,12 +119,6 @@ def test_block_reconstruction_is_for_what_shows(left: float, tried: bool) -> Non
     _, story = found(losses, 0.0)
     assert kept(story) == ["brecq" if tried else "gptq+variance"]
     assert ("too small" in story.reason) != tried
-
-
-def test_values_that_decide_nothing_are_worth_block_reconstruction() -> None:
-    losses = {"nearest": 1.0, "bias": 0.3, "statistics": 0.3, "gptq": 0.2, "gptq+variance": 0.015, "brecq": 0.007}
-    _, story = found(losses, 0.0, decides=False)
-    assert kept(story) == ["brecq"]
 
 
 def test_the_softened_divergence_chooses_and_the_plain_one_ends_the_search() -> None:
