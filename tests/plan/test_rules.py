@@ -247,3 +247,10 @@ def test_few_activation_bits_are_for_what_layers_multiply() -> None:
     bits = {value: skeleton.activation_bits(value) for value in skeleton.groups}
     # A sum's operand and the model's output lie in 8 bits in every file: a coarser grid would save nothing.
     assert bits == {"x": 4, "c": 8, "r": 4, "d": 8, "y": 8}
+
+
+def test_attentions_own_products_keep_eight_bits() -> None:
+    nodes = [n("MatMul", "x w", "q"), n("MatMul", "x v", "k"), n("MatMul", "q k", "s"), n("MatMul", "s u", "y")]
+    skeleton = decide(graph_of(nodes, weights(w=(3, 3), v=(3, 3), u=(3, 3)), (1, 3, 3)), Request(Bits(4, 4)))
+    bits = {value: skeleton.activation_bits(value) for value in skeleton.groups}
+    assert bits == {"x": 4, "q": 8, "k": 8, "s": 4, "y": 8}
