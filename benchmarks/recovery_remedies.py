@@ -9,7 +9,7 @@ From one start, second-order rounding with corrected variances, the same number 
     blamed layers   only the weights and biases of the two, and of the four, layers that have most of the loss
     progressive     half of the updates with a bit more for weights, and activations where these are few; what comes
                     of it is rounded anew to the asked bits and trained for the other half
-    more bits       8 for the weights of the two layers that have most of the loss, then plain recovery
+    more bits       8 for the two layers that have most of the loss, for weights and activations, then plain recovery
 
 A layer's share of the loss is how much its float weights bring down the divergence on held-out samples. A row says what
 came out of the training, whether it would be kept or not; judged on labelled test samples that nothing else has seen.
@@ -80,7 +80,8 @@ class _Row:
             layers = frozenset(blamed[:count])
             yield f"{count} blamed layers", self._trained(self.plan, self.steps, Options(layers=layers))
         yield "progressive", self._progressive()
-        wide = replace(self.case.bits, weights=8)
+        own = self.case.bits.activations
+        wide = replace(self.case.bits, weights=8, activations=own and max(own, 8))
         bits = {**self.skeleton.bits, **dict.fromkeys(blamed[:2], wide)}
         yield "more bits for 2", self._trained(self._start(self.graph, replace(self.skeleton, bits=bits)), self.steps)
 
