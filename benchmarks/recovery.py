@@ -47,7 +47,7 @@ from edgeq.simulate.kernels import family
 
 RESULTS = Path(__file__).parent / "results"
 #: Samples that the integer simulation runs on too; it is slow.
-_EXACT = 500
+_EXACT = 100
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
