@@ -128,7 +128,7 @@ def _first_reason(run: "_Search") -> str:
     run.try_equalization()
     run.try_absorption()
     for name in (*CHEAP, *COSTLY):
-        if run.reason():
+        if run.reason(cheap=name in CHEAP):
             break
         if name == "brecq" and run.distance.divergence <= SMALL:
             return "what is left is too small to be worth block reconstruction's time"
@@ -156,21 +156,26 @@ class _Search:
         if self.best.plan.activations:
             self.activations = self.shop.distance(self.best, False)
 
-    def reason(self) -> str:
-        """Why nothing more is worth trying, or ""."""
+    def reason(self, *, cheap: bool = False) -> str:
+        """Why nothing more, or nothing that is as cheap, is worth trying; or ""."""
         if self.distance.divergence <= GOOD:
             return "as good as float"
         return (
-            "what is left comes from the activations, not from the weights' rounding" if self.only_activations() else ""
+            "what is left comes from the activations, not from the weights' rounding"
+            if self.only_activations(cheap)
+            else ""
         )
 
-    def only_activations(self) -> bool:
+    def only_activations(self, cheap: bool) -> bool:
         """Whether better rounding of weights has nothing left to bring.
 
-        What is below what the activations cost alone shows that part of that can be given back.
+        What is below what the activations cost alone shows that part of that can be given back; well below it, that
+        costly methods may too.
         """
         alone = None if self.activations is None else self.activations.soft
-        return self.fine() and alone is not None and alone <= self.distance.soft <= NEAR * alone
+        if alone is None or not self.fine():
+            return False
+        return (alone if cheap else alone / NEAR) <= self.distance.soft <= NEAR * alone
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""
