@@ -78,8 +78,8 @@ def distance(
             error = _squared_error(real, quantized)
             hard, soft = hard + error, soft + error
         else:
-            t = softening(task)
-            hard, soft = hard + _kl(real, quantized), soft + t * t * _kl(real / t, quantized / t)
+            t, plain = softening(task), _kl(real, quantized)
+            hard, soft = hard + plain, soft + (plain if t == 1 else t * t * _kl(real / t, quantized / t))
     return Distance(hard if hard == hard else float("inf"), soft if soft == soft else float("inf"))
 
 

@@ -6,7 +6,8 @@ is left to gain is told by the divergence; which of two plans is the better one,
 a higher temperature (``edgeq.task``), which a hundred samples tell more surely. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
 below what they cost alone, and block reconstruction, which learns with them in the loop, costs minutes there and has
-brought nothing: where they have nearly all of the loss the search ends. Coarse ones also shift what the layers after
+brought nothing: where they have nearly all of the loss the search ends, unless a method has come below that cost, which
+shows that part of it can be given back. Coarse ones also shift what the layers after
 them see, and that other methods can give back.
 Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances, block
 reconstruction.
@@ -56,10 +57,11 @@ class Trial:
     soft: float | None = None
     kept: bool = False
 
-    def __str__(self) -> str:
+    def told(self, softened: bool) -> str:
+        """In words, with what chose where that is another number."""
         if self.loss is None:
             return self.method
-        return f"{self.method} {self.loss:.3g}" + ("" if self.soft in (None, self.loss) else f" ({self.soft:.3g})")
+        return f"{self.method} {self.loss:.3g}" + (f" ({self.soft:.3g})" if softened else "")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class Story:
     reason: str = ""
 
     def __str__(self) -> str:
-        tried = "tried " + ", ".join(str(trial) for trial in self.trials)
-        if "(" in tried and len(self.trials) > 1:
+        softened = len(self.trials) > 1 and any(trial.soft != trial.loss for trial in self.trials)
+        tried = "tried " + ", ".join(trial.told(softened) for trial in self.trials)
+        if softened:
             tried += f"; in parentheses softened by temperature {SOFT:g}, which chose"
         alone = "" if self.activations is None else f"; activations alone {self.activations:.3g}"
         return f"{tried}{alone}; {self.reason}" if self.reason else f"{tried}{alone}"
@@ -156,6 +159,11 @@ class _Search:
         if self.best.plan.activations:
             self.activations = self.shop.distance(self.best, False)
 
+    @property
+    def alone(self) -> float:
+        """The activations' own distance, by which candidates are compared; 0 where it was not asked."""
+        return 0.0 if self.activations is None else self.activations.soft
+
     def reason(self, *, cheap: bool = False) -> str:
         """Why nothing more, or nothing that is as cheap, is worth trying; or ""."""
         if self.distance.divergence <= GOOD:
@@ -172,10 +180,8 @@ class _Search:
         What is below what the activations cost alone shows that part of that can be given back; well below it, that
         costly methods may too.
         """
-        alone = None if self.activations is None else self.activations.soft
-        if alone is None or not self.fine():
-            return False
-        return (alone if cheap else alone / NEAR) <= self.distance.soft <= NEAR * alone
+        least = self.alone if cheap else self.alone / NEAR
+        return self.fine() and least <= self.distance.soft <= NEAR * self.alone
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""
@@ -183,8 +189,7 @@ class _Search:
 
     def try_other_ranges(self) -> None:
         """Where the activations have most of the loss: ranges of another observer."""
-        alone = 0.0 if self.activations is None else self.activations.soft
-        if self.shop.other_ranges is None or alone < MOSTLY * self.distance.soft:
+        if self.shop.other_ranges is None or self.alone < MOSTLY * self.distance.soft:
             return
         ranges = self.shop.other_ranges()
         found = replace(self.best, ranges=ranges, plan=self.shop.plan("nearest", self.best.graph, ranges))
@@ -199,8 +204,7 @@ class _Search:
             return
         name, found = f"equalization{self.prefix}", Candidate(*made, self.shop.plan("nearest", *made))
         before = self.best, self.prefix
-        alone = 0.0 if self.activations is None else self.activations.soft
-        if not self.fine() and self.shop.distance(found, False).soft > alone:
+        if not self.fine() and self.shop.distance(found, False).soft > self.alone:
             self.trials.append(_trial(name, self.shop.distance(found, True)))
         elif self._offer(name, found):
             self.prefix, self.before = f" after equalization{self.prefix}", before

@@ -22,6 +22,7 @@ from edgeq.pipeline.automatic import FINE, GOOD, MOSTLY, Candidate, Story, Trial
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.one_thread import one_thread
 from edgeq.pipeline.options import Options
+from edgeq.plan.bits import Bits
 from edgeq.plan.ops import IN_BLOCKS
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.store import digest, dump, restore
@@ -78,11 +79,11 @@ def quantize(
     other_ranges = stage.other_ranges if options.observer == "auto" else None
     shop = Workshop(stage.plan, stage.distance, other_ranges, stage.equalized, stage.absorbed)
     found, story = search(shop, model.graph, ranges)
-    story = replace(story, reason="; ".join(filter(None, (story.reason, _otherwise(found.plan, story)))))
+    story = replace(story, reason="; ".join(filter(None, (story.reason, _otherwise(options.bits, found.plan, story)))))
     return Quantized(model if found.graph is model.graph else replace(model, graph=found.graph), found.plan, story)
 
 
-def _otherwise(plan: Plan, story: Story) -> str:
+def _otherwise(asked: Bits, plan: Plan, story: Story) -> str:
     """What to do where static grids of activations cost most, between matrix products; or ""."""
     left = next(trial.loss for trial in story.trials if trial.kept)
     layers = [unit for unit in plan.units if unit.integer and unit.weight is not None]
@@ -90,7 +91,8 @@ def _otherwise(plan: Plan, story: Story) -> str:
         return ""
     if not all(unit.op in IN_BLOCKS and plan.skeleton.bits[unit.name].activations == FINE for unit in layers):
         return ""
-    return "with --bits w8 ONNX Runtime and LiteRT choose the activations' scales for every input anew"
+    alone = replace(asked, activations=None)
+    return f"with --bits {alone} ONNX Runtime and LiteRT choose the activations' scales for every input anew"
 
 
 def _observer(options: Options) -> str:

@@ -32,7 +32,7 @@ class Judge:
 
     def best(self, plans: Sequence[Plan], samples: HeldOut) -> Plan:
         """The plan with the lowest mean divergence, softened; the first of equals."""
-        means = [float(self.scores(plan, samples).soft.mean()) for plan in plans]
+        means = [self.scores(plan, samples).mean_soft for plan in plans]
         finite = [mean if math.isfinite(mean) else math.inf for mean in means]
         return plans[finite.index(min(finite))]
 

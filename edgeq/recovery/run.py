@@ -164,10 +164,9 @@ class Run:
                 where.t_star, where.inward,
             )
         )  # fmt: skip
-        soft = float(deployed.soft.mean())
-        if soft < state.best_divergence:
-            state.best, state.best_divergence = self.trainer.copy(), soft
-        elif soft > _LOST * state.best_divergence and progress < _TOO_LATE:
+        if deployed.mean_soft < state.best_soft:
+            state.best, state.best_soft = self.trainer.copy(), deployed.mean_soft
+        elif deployed.mean_soft > _LOST * state.best_soft and progress < _TOO_LATE:
             self._fall_back()
         state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
         if self.options.give_up and not state.stopped and is_hopeless(state.curve):

@@ -21,7 +21,7 @@ class State:
     warnings: list[str] = field(default_factory=list)
     warned: bool = False
     best: list[torch.Tensor] = field(default_factory=list)
-    best_divergence: float = math.inf
+    best_soft: float = math.inf
     rate: float = 0.0
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
@@ -39,7 +39,7 @@ class State:
             "warnings": self.warnings,
             "warned": self.warned,
             "best": self.best,
-            "best_divergence": self.best_divergence,
+            "best_soft": self.best_soft,
             "rate": self.rate,
             "losses": self.losses,
             "first_loss": self.first_loss,
@@ -57,7 +57,7 @@ class State:
             warnings=list(content["warnings"]),
             warned=content["warned"],
             best=[value.to(device) for value in content["best"]],
-            best_divergence=content["best_divergence"],
+            best_soft=content["best_soft"],
             rate=content["rate"],
             losses=list(content["losses"]),
             first_loss=content["first_loss"],

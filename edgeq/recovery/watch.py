@@ -27,7 +27,8 @@ class Scores:
 
     Attributes:
         divergence: float64 (samples,).
-        soft: the same softened by a temperature (``edgeq.task``): which of two models is the better one.
+        soft: the same softened by a temperature (``edgeq.task``): which of two models is the better one. The same
+            array where the task needs no softening.
         agreement: share of the decisions that are the float model's; NaN where there are no decisions.
         correct: how many decisions are the label's; None without labels.
     """
@@ -41,6 +42,11 @@ class Scores:
     def mean(self) -> float:
         """The mean divergence."""
         return float(self.divergence.mean())
+
+    @property
+    def mean_soft(self) -> float:
+        """The mean of the softened one."""
+        return float(self.soft.mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +69,8 @@ class HeldOut:
         for inputs, wanted, labels in self.batches:
             outputs = run(inputs)
             found.append(self.measure(outputs, wanted).cpu())
-            soft.append(softened(outputs, wanted).cpu())
+            if softened != self.measure:
+                soft.append(softened(outputs, wanted).cpu())
             mine, reference = self.measure.decisions(outputs), self.measure.decisions(wanted)
             if mine is not None and reference is not None:
                 agree, decided = agree + int((mine == reference).sum()), decided + mine.numel()
@@ -71,7 +78,8 @@ class HeldOut:
                     labelled = True
                     correct += int((mine.cpu() == labels.reshape(mine.shape)).sum())
         share = agree / decided if decided else float("nan")
-        each, softly = (torch.cat(parts).double().numpy() for parts in (found, soft))
+        each = torch.cat(found).double().numpy()
+        softly = torch.cat(soft).double().numpy() if soft else each
         return Scores(each, softly, share, correct if labelled else None)
 
 
@@ -125,7 +133,9 @@ def why_not_kept(before: Scores, after: Scores) -> str:
     """Why the recovered plan must not replace the one it started from, or "" if it may."""
     if not np.isfinite(after.divergence).all():
         return "the recovered model gives outputs that are not finite on held-out samples"
-    count, gains = len(after.soft), (before.divergence - after.divergence, before.soft - after.soft)
+    count, gains = len(after.divergence), [before.divergence - after.divergence]
+    if after.soft is not after.divergence:
+        gains.append(before.soft - after.soft)
     level = _LEVEL / len(gains)
     if not (all(float(gain.mean()) > 0 for gain in gains) and any(_improbable_by_chance(g, level) for g in gains)):
         return (
@@ -133,9 +143,7 @@ def why_not_kept(before: Scores, after: Scores) -> str:
             f"{after.mean:.4g} after, {count} samples"
         )
     if before.correct is not None and after.correct is not None and after.correct < before.correct:
-        return (
-            f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {len(after.divergence)}"
-        )
+        return f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {count}"
     return ""
 
 

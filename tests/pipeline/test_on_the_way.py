@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.pipeline.automatic import Story
 from edgeq.pipeline.inputs import open_model, open_sets, request
@@ -16,20 +15,14 @@ from edgeq.plan.rules import decide
 from edgeq.progress import SILENT
 from edgeq.run_folder import RunFolder
 
+from ..graphs import graph_of, n, weights  # noqa: TID252
+
 WIDTH = 16
 
 
 def written(path: Path) -> Path:
-    drawn = np.random.default_rng(0)
-    arrays = {"w": drawn.normal(size=(WIDTH, WIDTH)) / 4, "v": drawn.normal(size=(WIDTH, 8)) / 4}
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "a"), helper.make_node("MatMul", ["a", "v"], ["y"], "y")]
-    graph = helper.make_graph(
-        nodes, "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 8])],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    drawn = weights(w=(WIDTH, WIDTH), v=(WIDTH, 8))
+    ir.save(graph_of([n("MatMul", "x w", "a"), n("MatMul", "a v", "y")], drawn, ("batch", 3, WIDTH)).model, path)
     return path
 
 
@@ -52,3 +45,7 @@ def test_nothing_is_said_where_activations_cost_little(tmp_path: Path, bits: Bit
 
 def test_scales_for_every_input_anew_are_named(tmp_path: Path) -> None:
     assert "with --bits w8 ONNX Runtime and LiteRT choose" in told(tmp_path, 300.0, Bits(8, 8)).reason
+
+
+def test_they_are_named_with_the_weights_that_were_asked_for(tmp_path: Path) -> None:
+    assert "with --bits w6 ONNX Runtime" in told(tmp_path, 300.0, Bits(6, 8)).reason
