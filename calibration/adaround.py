@@ -38,15 +38,16 @@ def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int =
     squared = scale.pow(2).mean(2) if problem.block else scale.pow(2)
     unit = (squared * problem.hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None]).clamp(min=1e-30)
     # Where GPTQ left the neighbourhood of the target, its own code is the floor or the ceiling.
-    in_steps, gap = problem.target / wide, 2 if problem.odd else 1
-    below = 2 * torch.floor((in_steps - 1) / 2) + 1 if problem.odd else torch.floor(in_steps)
+    in_steps, gap = problem.target / wide, 1 if problem.parity is None else 2
+    lowest, highest = problem.ends
+    below = gap * torch.floor((in_steps - lowest) / gap) + lowest
     floor = torch.minimum(torch.maximum(below, codes - gap), codes)
     fraction = torch.clamp((in_steps - floor) / gap, 0.01, 0.99)
     v = torch.logit((fraction + 0.1) / 1.2).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=LEARNING_RATE)
     for step in range(steps):
         h = _rectified_sigmoid(v)
-        rows = torch.clamp(floor + gap * h, -problem.qmax, problem.qmax) * wide
+        rows = torch.clamp(floor + gap * h, lowest, highest) * wide
         loss = (problem.loss(rows) / unit).sum()
         if step >= WARM_UP * steps:
             progress = (step / steps - WARM_UP) / (1 - WARM_UP)
@@ -56,7 +57,7 @@ def learn(problem: Layer, codes: torch.Tensor, scale: torch.Tensor, steps: int =
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        return torch.clamp(floor + gap * (_rectified_sigmoid(v) >= 0.5), -problem.qmax, problem.qmax)
+        return torch.clamp(floor + gap * (_rectified_sigmoid(v) >= 0.5), lowest, highest)
 
 
 def _rectified_sigmoid(v: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,9 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import activation_grids, largest_code, quantized_bias, takes_odd
+from edgeq.calibration.grids import activation_grids, largest_code, quantized_bias
 from edgeq.calibration.layer import Layer
+from edgeq.calibration.parity import chosen
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.errors import PlanError
@@ -44,6 +45,10 @@ class Sensitivity:
     weights: Mapping[str, int]
 
 
+#: Codes, scales and parity of a layer at some width.
+Rounded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
 def sensitivity(
     graph: Graph,
     skeleton: Skeleton,
@@ -65,11 +70,11 @@ def sensitivity(
         widths: bits to try.
         progress: called after each layer.
     """
-    alternatives: dict[str, dict[int, tuple[torch.Tensor, torch.Tensor]]] = {}
+    alternatives: dict[str, dict[int, Rounded]] = {}
 
     def record(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-        found = {bits: gptq(_at(problem, bits)) for bits in widths}
-        alternatives[problem.name] = found
+        problems = {bits: _at(problem, bits) for bits in widths}
+        alternatives[problem.name] = {bits: (*gptq(at), at.parity) for bits, at in problems.items()}
         return gptq(problem)
 
     base = sequential(graph, skeleton, activation_grids(skeleton, ranges), samples, record, method="sensitivity")
@@ -77,7 +82,7 @@ def sensitivity(
     least = divergence(graph, base, held_out, reference)
     damage: dict[str, dict[int, float]] = {}
     for done, (unit_name, found) in enumerate(alternatives.items()):
-        plans = {bits: _replaced(graph, base, unit_name, bits, *found[bits]) for bits in sorted(widths)}
+        plans = {bits: _replaced(graph, base, unit_name, bits, found[bits]) for bits in sorted(widths)}
         measured = {b: divergence(graph, plan, held_out, reference) - least for b, plan in plans.items()}
         damage[unit_name] = _monotone(measured)
         if progress is not None:
@@ -120,8 +125,11 @@ def allocate(measured: Sensitivity, budget_bytes: float) -> dict[str, int]:
 
 def _at(problem: Layer, bits: int) -> Layer:
     """The problem at another width."""
-    odd = takes_odd(problem.weight.numpy(), bits)
-    return replace(problem, qmax=largest_code(bits, odd=odd), odd=odd)
+    groups, outputs, depth = problem.weight.shape
+    rows = problem.weight.reshape(-1, depth) if problem.per_channel else problem.weight.reshape(1, -1)
+    found = chosen(problem.name, rows.float().numpy(), bits)
+    parity = None if found is None else torch.from_numpy(found).double().expand(groups * outputs).reshape(groups, -1)
+    return replace(problem, qmax=largest_code(bits, parity), parity=parity)
 
 
 def _monotone(measured: Mapping[int, float]) -> dict[int, float]:
@@ -132,15 +140,18 @@ def _monotone(measured: Mapping[int, float]) -> dict[int, float]:
     return result
 
 
-def _replaced(graph: Graph, plan: Plan, unit_name: str, bits: int, codes: torch.Tensor, scale: torch.Tensor) -> Plan:
+def _replaced(graph: Graph, plan: Plan, unit_name: str, bits: int, found: Rounded) -> Plan:
     """The plan with one layer's weight at another width; for simulation only, its bias is rounded anew there."""
     unit = next(u for u in plan.units if u.name == unit_name)
     assert unit.weight is not None
     old = plan.weights[unit.weight].quantization
-    flat = scale.reshape(-1).numpy().astype(np.float32)
-    shaped = flat[0].reshape(()) if old.axis is None else flat
-    odd = takes_odd(np.asarray(graph.constant(unit.weight)), bits)
-    grid = Quantization(shaped, np.zeros(shaped.shape, np.int64), bits, old.axis, narrow=True, odd=odd)
+    codes, scale, parity = found
+    flat, odd = (None if part is None else part.reshape(-1).numpy() for part in (scale, parity))
+    one = slice(None) if old.axis is not None else 0
+    assert flat is not None
+    scales = np.asarray(flat[one], np.float32)
+    own = None if odd is None else np.asarray(odd[one], np.int64)
+    grid = Quantization(scales, np.zeros(scales.shape, np.int64), bits, old.axis, narrow=True, parity=own)
     weight = QuantizedConstant(from_rows(graph, unit, codes.numpy()).astype(np.int64), grid)
     weights = {**plan.weights, unit.weight: weight}
     if unit.name not in plan.biases:

@@ -52,6 +52,16 @@ def from_rows(graph: Graph, unit: Unit, rows: npt.NDArray[np.floating]) -> npt.N
     return matrix if _transposed(node) else matrix.T
 
 
+def scales_of_rows(
+    graph: Graph, unit: Unit, scales: npt.NDArray[np.generic], rows: torch.Tensor, *, blocked: bool
+) -> torch.Tensor:
+    """What a grid has for each scale, as float64 (groups, outputs), of blocks (groups, outputs, blocks), for those rows."""
+    array = np.asarray(scales, np.float64)
+    if blocked:
+        return torch.from_numpy(to_rows(graph, unit, array).copy())
+    return torch.from_numpy(np.broadcast_to(array.reshape(-1), rows.shape[0] * rows.shape[1]).copy()).reshape(rows.shape[:2])
+
+
 def _transposed(node: ir.Node) -> bool:
     return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 

@@ -9,7 +9,7 @@ of QuantEase (Behdin et al., arXiv 2309.01885, 2023); the scale's step is ordina
 import torch
 
 from edgeq.calibration.gptq import Best, gptq
-from edgeq.calibration.layer import Layer
+from edgeq.calibration.layer import Layer, nearest_code
 
 SWEEPS = 4
 
@@ -24,6 +24,7 @@ def descend(
     refit = refit and not problem.block and not problem.power_of_two
     diagonal = problem.hessian.diagonal(dim1=1, dim2=2)
     codes, scale = codes.clone(), scale.clone()
+    parity = None if problem.wide_parity is None else problem.wide_parity.expand_as(codes)
     for _ in range(sweeps):
         if refit:
             scale = best_scale(problem, codes, scale)
@@ -32,7 +33,7 @@ def descend(
         changed = 0
         for k in range(codes.shape[2]):
             wanted = codes[:, :, k] + pull[:, :, k] / (diagonal[:, None, k] * wide[:, :, k])
-            q = problem.snap(wanted)
+            q = nearest_code(wanted, problem.qmax, None if parity is None else parity[:, :, k])
             step = q - codes[:, :, k]
             if bool(step.any()):
                 changed += int(step.count_nonzero())

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 
-from edgeq.calibration.layer import Layer
+from edgeq.calibration.layer import Layer, nearest_code
 
 BLOCK = 32
 #: Scales tried, as parts of the min-max scale.
@@ -82,30 +82,38 @@ def _rounded(
         w = target.repeat(1, 1, len(part))
         # A scale for each column, by its place before it was moved.
         scale = part.transpose(0, 1).flatten(1, 2)
+        parity = None if problem.parity is None else problem.parity.repeat(1, len(part), *[1] * (scale.ndim - 2))
         of_column = order // problem.block if problem.block else None
-        codes, loss = _round(w, scale, factor, problem, of_column)
+        codes, loss = _round(w, scale, parity, factor, problem.qmax, of_column)
         codes = torch.empty_like(codes).scatter_(1, order[:, :, None].expand_as(codes), codes)
         shaped = codes.transpose(1, 2).reshape(groups, len(part), outputs, depth).transpose(0, 1)
         yield part, shaped, loss.reshape(groups, len(part), outputs).transpose(0, 1)
 
 
 def _round(
-    w: torch.Tensor, scales: torch.Tensor, factor: torch.Tensor, problem: Layer, of_column: torch.Tensor | None
+    w: torch.Tensor,
+    scales: torch.Tensor,
+    parities: torch.Tensor | None,
+    factor: torch.Tensor,
+    qmax: int,
+    of_column: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes (groups, K, rows) and L (groups, rows) of targets w, which are used up.
 
-    Scales are (groups, rows), or (groups, rows, blocks) with the block of each column, (groups, K).
+    Scales and parities are (groups, rows), or (groups, rows, blocks) with the block of each column, (groups, K).
     """
     depth = w.shape[1]
     codes, loss = torch.empty_like(w), torch.zeros_like(w[:, 0])
-    scale = scales
+    scale, parity = scales, parities
     for start in range(0, depth, BLOCK):
         stop = min(start + BLOCK, depth)
         errors = torch.empty_like(w[:, start:stop])
         for k in range(start, stop):
             if of_column is not None:
-                scale = scales.gather(2, of_column[:, k, None, None].expand(-1, scales.shape[1], 1))[:, :, 0]
-            q = problem.snap(w[:, k] / scale)
+                place = of_column[:, k, None, None].expand(-1, scales.shape[1], 1)
+                scale = scales.gather(2, place)[:, :, 0]
+                parity = None if parities is None else parities.gather(2, place)[:, :, 0]
+            q = nearest_code(w[:, k] / scale, qmax, parity)
             codes[:, k] = q
             error = torch.addcmul(w[:, k], q, scale, value=-1).div_(factor[:, k, k, None])
             if k + 1 < stop:

@@ -1,25 +1,24 @@
 """The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
 
 Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
-Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, of 2 and 3 bits the odd numbers (-3, -1, 1, 3: with a zero there would be
-three); a scale per output channel (or one for the tensor, or for each block of an output's inputs, in half precision,
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, of 2 and 3 bits mostly the odd numbers (``parity.py``); a scale per output channel (or one for the tensor, or for each block of an output's inputs, in half precision,
 as LiteRT stores it).
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.calibration.parity import Parities
 from edgeq.calibration.ranges import Ranges
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
-from edgeq.plan.plan import Plan, Skeleton, Unit
+from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import (
-    ODD_BITS,
     Quantization,
     QuantizedConstant,
     affine_from_range,
@@ -31,8 +30,6 @@ Array = npt.NDArray[np.float32]
 
 #: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
 LARGEST_BIAS = 2**30
-#: A weight of which this part is exactly zero keeps a zero.
-SPARSE = 0.25
 #: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.
 SMALLEST_RATIO = 2.0**-20
 
@@ -63,7 +60,7 @@ class Weighted:
         axis: its output channels, or None for one scale.
         readers: the units that read it, in order.
         block: how many inputs of an output share a scale; 0 for all.
-        odd: codes are odd (see ``Quantization.odd``).
+        parity: None, or of each row's codes (``Quantization.parity``).
         power_of_two: its scales are powers of two.
     """
 
@@ -73,13 +70,19 @@ class Weighted:
     axis: int | None
     readers: tuple[Unit, ...]
     block: int = 0
-    odd: bool = False
+    parity: npt.NDArray[np.int64] | None = None
     power_of_two: bool = False
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return largest_code(self.bits, odd=self.odd)
+        return largest_code(self.bits, self.parity)
+
+    @property
+    def covering(self) -> npt.NDArray[np.float64]:
+        """The scales that just cover each of :attr:`rows`; 0 where all is zero."""
+        top = self.qmax if self.parity is None else self.qmax - 1 + self.parity
+        return np.asarray(np.abs(self.rows).max(1, initial=0.0) / top, np.float64)
 
     @property
     def rows(self) -> Array:
@@ -102,29 +105,26 @@ class Weighted:
             shape = [s // self.block if i == self._inputs else s for i, s in enumerate(self.real.shape)]
             cut = np.asarray(scale, np.float32).reshape(shape)
             zero = np.zeros(shape, np.int64)
-            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block, odd=self.odd)
+            parity = None if self.parity is None else self.parity.reshape(shape)
+            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block, parity=parity)
         shaped = np.asarray(scale, np.float32).reshape(() if self.axis is None else (-1,))
-        return Quantization(shaped, np.zeros(shaped.shape, np.int64), self.bits, self.axis, narrow=True, odd=self.odd)
+        zero = np.zeros(shaped.shape, np.int64)
+        parity = None if self.parity is None else self.parity.reshape(shaped.shape)
+        return Quantization(shaped, zero, self.bits, self.axis, narrow=True, parity=parity)
 
 
-def largest_code(bits: int, *, odd: bool = False) -> int:
+def largest_code(bits: int, parity: object | None) -> int:
     """The largest code of a weight of so many bits."""
-    return int(2 ** (bits - (not odd))) - 1
+    return int(2 ** (bits - (parity is None))) - 1
 
 
-def takes_odd(real: npt.NDArray[np.floating], bits: int) -> bool:
-    """Whether a weight's codes of so many bits can be odd: the bits are few, and few of its numbers are zero."""
-    return bits <= ODD_BITS and real.size > 0 and float((real == 0).mean()) < SPARSE
-
-
-def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str, Weighted]:
+def weighted(graph: Graph, skeleton: Skeleton, parities: Parities) -> dict[str, Weighted]:
     """Every weight that the skeleton quantizes, by value name, in the order of the units.
 
     Args:
         graph: the model.
         skeleton: what is quantized.
-        odd: whether codes of 2 and 3 bits are odd. Rounding to nearest on a scale that covers the largest weight needs
-            a zero: it would push all small weights away from it.
+        parities: which codes of 2 and 3 bits are odd (``parity.py``).
 
     Raises:
         PlanError: two units share a weight and want it with different bits.
@@ -146,10 +146,10 @@ def weighted(graph: Graph, skeleton: Skeleton, *, odd: bool = True) -> dict[str,
         asked, block = widths.pop()
         bits = asked or 8
         own = block or 0 if axis is not None else 0
-        without_zero = odd and takes_odd(real, bits)
-        found[value] = Weighted(
-            value, np.asarray(real, np.float32), bits, axis, tuple(units), own, without_zero, skeleton.power_of_two
+        whole = Weighted(
+            value, np.asarray(real, np.float32), bits, axis, tuple(units), own, power_of_two=skeleton.power_of_two
         )
+        found[value] = replace(whole, parity=parities(value, whole.rows, bits))
     return found
 
 
@@ -169,8 +169,7 @@ def safe_scales(
 ) -> Array:
     """The wanted scales, one for each of the weight's rows, widened where a kernel could not compute with them.
 
-    - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax. Of odd codes none is
-      zero: there it gets the smallest scale.
+    - A dead channel (all zero) gets the median of the living ones; all dead: 1 / qmax.
     - A scale under ``SMALLEST_RATIO`` of the largest is raised to it.
     - A block's scale is a number of half precision.
     - A scale on which a reader's bias would exceed ``LARGEST_BIAS`` codes is raised until it fits.
@@ -178,8 +177,6 @@ def safe_scales(
     scale = np.asarray(wanted, np.float64).copy()
     alive = np.abs(weight.rows).max(1, initial=0.0) > 0
     scale[~alive] = np.median(scale[alive]) if alive.any() else 1.0 / weight.qmax
-    if weight.odd:
-        scale[~alive] = 0.0
     scale = np.maximum(scale, max(scale.max() * SMALLEST_RATIO, float(np.finfo(np.float32).tiny)))
     if weight.block:
         return half_precision(covering_power(scale) if weight.power_of_two else scale)
@@ -254,8 +251,3 @@ def constant_codes(graph: Graph, skeleton: Skeleton) -> dict[str, QuantizedConst
             )  # fmt: skip
             found[value] = QuantizedConstant(grid.quantize(real), grid)
     return found
-
-
-def has_odd(plan: Plan) -> bool:
-    """Whether a plan's weights of 2 and 3 bits have odd codes."""
-    return any(constant.quantization.odd for constant in plan.weights.values())

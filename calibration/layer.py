@@ -27,12 +27,12 @@ class Layer:
         weight: W (groups, outputs, K), the float weight.
         target: T (groups, outputs, K).
         hessian: H (groups, K, K), symmetric, with its ridge.
-        qmax: codes run from -qmax to qmax.
+        qmax: codes run from -qmax to qmax, with a parity from -qmax - 1.
         per_channel: whether each output has its own scale.
         name: the unit whose layer it is.
         block: how many inputs of an output share a scale, 0 for all; scales are then (groups, outputs, K / block), else
             (groups, outputs).
-        odd: codes are odd.
+        parity: None, or 0 or 1 for each scale: codes are 2 k + parity (``Quantization.parity``).
         power_of_two: scales are powers of two.
     """
 
@@ -43,7 +43,7 @@ class Layer:
     per_channel: bool
     name: str = ""
     block: int = 0
-    odd: bool = False
+    parity: torch.Tensor | None = None
     power_of_two: bool = False
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
@@ -53,24 +53,33 @@ class Layer:
 
     def nearest(self, scale: torch.Tensor) -> torch.Tensor:
         """Codes of the float weight, rounded to nearest, on those scales."""
-        return self.snap(self.weight / self.wide(scale))
+        return nearest_code(self.weight / self.wide(scale), self.qmax, self.wide_parity)
 
-    def snap(self, in_steps: torch.Tensor) -> torch.Tensor:
-        """The nearest code of numbers in units of their scale."""
-        return nearest_code(in_steps, self.qmax, odd=self.odd)
+    @property
+    def wide_parity(self) -> torch.Tensor | None:
+        """The parity as it broadcasts against codes (groups, outputs, K)."""
+        return None if self.parity is None else self.wide(self.parity)
 
     def wide(self, scale: torch.Tensor) -> torch.Tensor:
         """Scales that multiply codes (groups, outputs, K)."""
         return scale.repeat_interleave(self.block, 2) if self.block else scale[:, :, None]
 
+    @property
+    def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The lowest and the highest code, which broadcast likewise."""
+        if self.wide_parity is None:
+            return torch.tensor(-float(self.qmax)), torch.tensor(float(self.qmax))
+        return self.wide_parity - (self.qmax + 1), self.wide_parity + (self.qmax - 1)
+
     def min_max_scale(self) -> torch.Tensor:
         """The scales that just cover the float weight."""
+        top = self.qmax if self.parity is None else self.qmax - 1 + self.parity
         if self.block:
-            return self.storable(self.weight.reshape(*self.weight.shape[:2], -1, self.block).abs().amax(3) / self.qmax)
+            return self.storable(self.weight.reshape(*self.weight.shape[:2], -1, self.block).abs().amax(3) / top)
         largest = self.weight.abs().amax(2)
         if not self.per_channel:
             largest = largest.max().expand_as(largest)
-        return self.storable((largest / self.qmax).clamp(min=1e-30))
+        return self.storable((largest / top).clamp(min=1e-30))
 
     def storable(self, scale: torch.Tensor) -> torch.Tensor:
         """Scales as they can be: those of blocks in half precision, or the powers of two that cover them."""
@@ -89,7 +98,7 @@ def layer(
     damping: float = DAMPING,
     name: str = "",
     block: int = 0,
-    odd: bool = False,
+    parity: torch.Tensor | None = None,
     power_of_two: bool = False,
 ) -> Layer:
     """The problem of a weight (groups, outputs, K) with those moments of its input."""
@@ -99,10 +108,12 @@ def layer(
     hessian = moments.qq + identity
     wanted = weight @ (moments.fq + identity)
     target = torch.linalg.solve(hessian, wanted, left=False)
-    return Layer(weight, target, hessian, qmax, per_channel, name, block, odd, power_of_two)
+    return Layer(weight, target, hessian, qmax, per_channel, name, block, parity, power_of_two)
 
 
-def nearest_code(in_steps: torch.Tensor, qmax: int, *, odd: bool = False) -> torch.Tensor:
-    """The nearest code from -qmax to qmax, the nearest odd one where codes are odd."""
-    found = torch.floor(in_steps / 2).mul_(2).add_(1) if odd else torch.round(in_steps)
-    return found.clamp_(-qmax, qmax)
+def nearest_code(in_steps: torch.Tensor, qmax: int, parity: torch.Tensor | None = None) -> torch.Tensor:
+    """The nearest code of numbers in units of their scale; of that parity, which broadcasts, where there is one."""
+    if parity is None:
+        return torch.round(in_steps).clamp_(-qmax, qmax)
+    half = (qmax + 1) // 2
+    return torch.round((in_steps - parity).div_(2)).clamp_(-half, half - 1).mul_(2).add_(parity)

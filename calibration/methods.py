@@ -11,6 +11,7 @@ from edgeq.calibration.gptq import gptq
 from edgeq.calibration.grids import activation_grids
 from edgeq.calibration.mse_scale import min_max, mse_scale
 from edgeq.calibration.nearest import nearest
+from edgeq.calibration.parity import chosen, whole
 from edgeq.calibration.parts import Store
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.reconstruction import reconstruct
@@ -77,7 +78,7 @@ class Method:
         plan = sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
             method=self.name, match_variance=self.match_variance, first_order=self.first_order,
-            odd=self.rounding is not min_max, store=store, progress=None if self.reconstruct else progress,
+            parities=whole if self.rounding is min_max else chosen, store=store, progress=None if self.reconstruct else progress,
         )  # fmt: skip
         if not self.reconstruct:
             return plan

@@ -33,7 +33,8 @@ def _in_blocks(problem: Layer) -> tuple[torch.Tensor, torch.Tensor]:
     """Each block of an output as an output of its own."""
     groups, outputs, depth = problem.weight.shape
     cut = problem.weight.reshape(groups, -1, problem.block)
-    _, scale = mse_scale(replace(problem, weight=cut, target=cut, block=0))
+    parity = None if problem.parity is None else problem.parity.flatten(1)
+    _, scale = mse_scale(replace(problem, weight=cut, target=cut, block=0, parity=parity))
     stored = problem.storable(scale.reshape(groups, outputs, depth // problem.block))
     return problem.nearest(stored), stored
 

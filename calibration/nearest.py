@@ -6,6 +6,7 @@ The baseline that every other method is measured against; at 8 bits it is all th
 """
 
 from edgeq.calibration.grids import activation_grids, bias_codes, constant_codes, safe_scales, weighted
+from edgeq.calibration.parity import whole
 from edgeq.calibration.ranges import Ranges
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
@@ -25,9 +26,8 @@ def nearest(graph: Graph, skeleton: Skeleton, ranges: Ranges) -> Plan:
     """
     activations = activation_grids(skeleton, ranges)
     weights: dict[str, QuantizedConstant] = {}
-    for value, weight in weighted(graph, skeleton, odd=False).items():
-        scale = abs(weight.rows).max(1, initial=0.0) / weight.qmax
-        grid = weight.grid(safe_scales(weight, scale, graph, activations))
+    for value, weight in weighted(graph, skeleton, whole).items():
+        grid = weight.grid(safe_scales(weight, weight.covering, graph, activations))
         weights[value] = grid.quantize_constant(weight.real)
     return Plan(
         skeleton=skeleton,

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from edgeq.calibration.blocks import Block, blocks
-from edgeq.calibration.grids import has_odd, quantized_bias, safe_scales, weighted
+from edgeq.calibration.grids import quantized_bias, safe_scales, weighted
+from edgeq.calibration.parity import of
 from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.sequential import UnitProgress
 from edgeq.calibration.soft_block import SoftBlock
@@ -179,7 +180,7 @@ def _apply(graph: Graph, plan: Plan, block: Block, learned: Learned) -> Plan:
             grid = activations[value]
             scale = np.asarray(grid.scale * np.float32(learned.steps[group]), np.float32)
             activations[value] = Quantization(scale, grid.zero_point, grid.bits, grid.axis, grid.narrow)
-    problems = weighted(graph, plan.skeleton, odd=has_odd(plan)) if learned.codes else {}
+    problems = weighted(graph, plan.skeleton, of(plan)) if learned.codes else {}
     for value, codes in learned.codes.items():
         scale = safe_scales(problems[value], learned.scales[value], graph, activations)
         weights[value] = QuantizedConstant(codes.astype(np.int64), problems[value].grid(scale))

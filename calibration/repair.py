@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-from edgeq.calibration.columns import to_rows
+from edgeq.calibration.columns import scales_of_rows, to_rows
 from edgeq.calibration.divergence import Inputs, distance, float_outputs
-from edgeq.calibration.grids import has_odd
 from edgeq.calibration.layer import Layer
+from edgeq.calibration.parity import of
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
@@ -35,14 +35,12 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
         unit = units[problem.name]
         constant = plan.weights[unit.weight or ""]
         codes = torch.from_numpy(to_rows(graph, unit, constant.codes.astype("float64")).copy())
-        if constant.quantization.block:
-            return codes, torch.from_numpy(to_rows(graph, unit, constant.quantization.scale).copy())
-        scale = torch.from_numpy(constant.quantization.scale.astype("float64")).reshape(-1)
-        return codes, scale.expand(codes.shape[0] * codes.shape[1]).reshape(codes.shape[:2])
+        grid = constant.quantization
+        return codes, scales_of_rows(graph, unit, grid.scale, codes, blocked=bool(grid.block))
 
     return sequential(
         graph, plan.skeleton, plan.activations, samples, keep,
-        method=f"{plan.method} + statistics", match_variance=True, first_order=True, odd=has_odd(plan),
+        method=f"{plan.method} + statistics", match_variance=True, first_order=True, parities=of(plan),
         progress=progress,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeq.calibration.columns import from_rows, has_columns, to_rows
+from edgeq.calibration.columns import from_rows, has_columns, scales_of_rows, to_rows
 from edgeq.calibration.grids import (
     Array,
     Weighted,
@@ -28,6 +28,7 @@ from edgeq.calibration.grids import (
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
 from edgeq.calibration.moments import Moments, means, moments, output_variances
+from edgeq.calibration.parity import Parities, chosen
 from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
@@ -53,7 +54,7 @@ def sequential(
     method: str,
     match_variance: bool = False,
     first_order: bool = False,
-    odd: bool = True,
+    parities: Parities = chosen,
     store: Store | None = None,
     progress: UnitProgress | None = None,
 ) -> Plan:
@@ -68,7 +69,7 @@ def sequential(
         method: its name, for the report.
         match_variance: scale each output so that its variance is the float model's (for 2 and 3 bits).
         first_order: the rounding looks at weights alone, so that no second moments are taken.
-        odd: whether codes of 2 and 3 bits are odd.
+        parities: which codes of 2 and 3 bits are odd.
         store: keeps what is chosen for each unit; None keeps none.
         progress: called after each unit.
 
@@ -76,7 +77,7 @@ def sequential(
         DataError: there are no samples.
     """
     walk = Walk(graph, skeleton, activations, constant_codes(graph, skeleton)).start(samples)
-    problems = weighted(graph, skeleton, odd=odd)
+    problems = weighted(graph, skeleton, parities)
     state = _State(graph, walk, problems, rounding, match_variance, first_order, store or (lambda _, make: make()))
     for done, unit in enumerate(walk.units()):
         weight, bias = state.choose(unit)
@@ -126,14 +127,14 @@ class _State:
 
     def _codes(self, weight: Weighted, unit: Unit, found: Moments | None) -> QuantizedConstant:
         if found is None:
-            scale = np.abs(weight.rows).max(1, initial=0.0) / weight.qmax
-            grid = weight.grid(safe_scales(weight, scale, self.graph, self.walk.activations))
+            grid = weight.grid(safe_scales(weight, weight.covering, self.graph, self.walk.activations))
             return QuantizedConstant(grid.quantize(weight.real), grid)
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
         per_channel = weight.axis is not None
         power = weight.power_of_two
+        parity = _parity(self.graph, unit, weight, rows)
         if self.first_order:
-            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, weight.odd, power)
+            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, parity, power)
         else:
             problem = layer(
                 rows,
@@ -142,7 +143,7 @@ class _State:
                 per_channel,
                 name=unit.name,
                 block=weight.block,
-                odd=weight.odd,
+                parity=parity,
                 power_of_two=power,
             )
         codes, scale = self.rounding(problem)
@@ -187,3 +188,12 @@ def _gain(wanted: torch.Tensor, has: torch.Tensor, per_channel: bool) -> torch.T
     if not per_channel:
         wanted, has = (variance.sum().expand_as(variance) for variance in (wanted, has))
     return torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)
+
+
+def _parity(graph: Graph, unit: Unit, weight: Weighted, rows: torch.Tensor) -> torch.Tensor | None:
+    """The parity of the weight's codes, shaped like the scales of its rows."""
+    if weight.parity is None:
+        return None
+    own = weight.grid(np.ones(len(weight.parity))).parity
+    assert own is not None
+    return scales_of_rows(graph, unit, own, rows, blocked=bool(weight.block))

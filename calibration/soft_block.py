@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from edgeq.calibration.blocks import Block
-from edgeq.calibration.grids import has_odd, weighted
+from edgeq.calibration.grids import weighted
 from edgeq.calibration.layer import nearest_code
+from edgeq.calibration.parity import of
 from edgeq.calibration.walk import Walk
 from edgeq.plan.plan import Plan, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
@@ -37,6 +38,7 @@ class SoftWeight:
     latent: torch.Tensor
     log_gain: torch.Tensor
     scale: torch.Tensor
+    parity: torch.Tensor | None
 
     @classmethod
     def of(cls, constant: QuantizedConstant, real: torch.Tensor) -> "SoftWeight":
@@ -46,13 +48,15 @@ class SoftWeight:
         scale = torch.from_numpy(np.array(grid.scale if grid.block else grid.broadcast(codes.ndim)[0]))
         # It starts at the codes as they came, on that side of each where the real number lies.
         latent = codes + torch.clamp(real / _wide(scale, grid) - codes, -NEAR, NEAR)
-        return cls(constant, latent.requires_grad_(), torch.zeros_like(scale).requires_grad_(), scale)
+        parity = grid.wide_parity(codes.ndim)
+        wide = None if parity is None else torch.from_numpy(parity)
+        return cls(constant, latent.requires_grad_(), torch.zeros_like(scale).requires_grad_(), scale, wide)
 
     def codes(self) -> torch.Tensor:
         """The codes; their gradient is the latent number's (straight through)."""
         grid = self.constant.quantization
         inside = self.latent.clamp(grid.qmin, grid.qmax)
-        return inside + (nearest_code(inside.detach(), grid.qmax, odd=grid.odd) - inside).detach()
+        return inside + (nearest_code(inside.detach(), grid.qmax, self.parity) - inside).detach()
 
     def real(self) -> torch.Tensor:
         """The weight as real numbers."""
@@ -84,7 +88,7 @@ class SoftBlock:
     @classmethod
     def of(cls, walk: Walk, block: Block, plan: Plan) -> "SoftBlock":
         """The block as the plan has it; a weight that other units read too stays as it is."""
-        problems = weighted(walk.graph, plan.skeleton, odd=has_odd(plan))
+        problems = weighted(walk.graph, plan.skeleton, of(plan))
         found = cls(walk, block)
         for unit in block.units:
             if unit.weight in problems:

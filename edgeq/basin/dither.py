@@ -24,10 +24,8 @@ def dither(
         point = dict(landscape.deployed)
         for layer in landscape.layers:
             w0 = landscape.origin[layer.weight] * layer.gain
-            codes = (
-                torch.floor(w0 / layer.step - layer.offset + torch.rand(w0.shape, generator=generator)) + layer.offset
-            )
-            point[layer.weight] = codes.clamp(layer.qmin, layer.qmax) * layer.step
+            whole = torch.floor(w0 / layer.step - layer.offset + torch.rand(w0.shape, generator=generator))
+            point[layer.weight] = (whole.clamp(layer.qmin, layer.qmax) + layer.offset) * layer.step
         phi, _ = altitude(landscape, point, reference, 1.0 if activations else 0.0)
         found.append(float(phi.mean()))
     return tuple(found)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 
@@ -25,7 +26,7 @@ from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Unit
-from edgeq.plan.quantization import ODD_BITS, Quantization, QuantizedConstant
+from edgeq.plan.quantization import PARITY_BITS, Quantization, QuantizedConstant
 from edgeq.plan.rules import Request, decide
 
 #: Batches whose remainder is remembered.
@@ -223,9 +224,19 @@ def _constant(graph: Graph, unit: Unit, found: Found) -> QuantizedConstant:
     if per_channel:
         shape[axis] = -1
     codes = np.rint(found.real / scale.reshape(shape)).astype(np.int64)
-    # Nothing but small odd codes: a grid without a zero, which needs a bit less.
-    odd = bool((codes % 2 != 0).all()) and int(np.abs(codes).max()) < 2**ODD_BITS
-    bits = int(np.clip(np.ceil(np.log2(max(-codes.min(), codes.max() + 1, 1))) + 1 - odd, 2, 16))
     flat = scale.reshape(-1 if per_channel else ()).astype(np.float32)
-    grid = Quantization(flat, np.zeros(flat.shape, np.int64), bits, axis if per_channel else None, odd=odd)
+    parity = _parity(codes, axis if per_channel else None)
+    bits = int(np.clip(np.ceil(np.log2(max(-codes.min(), codes.max() + 1, 1))) + (parity is None), 2, 16))
+    zero = np.zeros(flat.shape, np.int64)
+    grid = Quantization(flat, zero, bits, axis if per_channel else None, parity=parity)
     return QuantizedConstant(np.clip(codes, grid.qmin, grid.qmax), grid)
+
+
+def _parity(codes: np.ndarray[tuple[int, ...], np.dtype[np.int64]], axis: int | None) -> npt.NDArray[np.int64] | None:
+    """Small codes two apart, some of them odd, need a bit less: whether each channel's are odd; or None."""
+    if not (codes % 2).any() or codes.min() < -(2**PARITY_BITS) or codes.max() >= 2**PARITY_BITS:
+        return None
+    rows = (codes.reshape(1, -1) if axis is None else np.moveaxis(codes, axis, 0).reshape(codes.shape[axis], -1)) % 2
+    if rows.shape[1] < 2 or (rows != rows[:, :1]).any():
+        return None
+    return np.asarray(rows[:, 0].reshape(() if axis is None else -1), np.int64)

@@ -28,10 +28,11 @@ class Layer:
         weight: its weight's parameter name.
         bias: its bias's parameter name, or None.
         step: the grid's step, broadcastable against the weight.
-        qmin: the smallest code.
-        qmax: the largest code.
+        qmin: the smallest whole number.
+        qmax: the largest whole number.
         bits: width of a code.
-        offset: codes are whole numbers plus this: 0.5 where the plan's are odd, whose step is then twice their scale.
+        offset: codes are whole numbers plus this, broadcastable against the weight: 0.5 where the plan's are odd, whose
+            step is then twice their scale.
         gain: by how much a repair has scaled the grid since the codes were chosen, broadcastable against the weight.
     """
 
@@ -39,11 +40,11 @@ class Layer:
     weight: str
     bias: str | None
     step: torch.Tensor
-    qmin: float
-    qmax: float
+    qmin: int
+    qmax: int
     bits: int
     gain: torch.Tensor = field(default_factory=lambda: torch.ones(()))
-    offset: float = 0.0
+    offset: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def codes(landscape: Landscape, latent: dict[str, torch.Tensor]) -> dict[str, to
 
 
 def _codes(layer: Layer, w: torch.Tensor) -> torch.Tensor:
-    return (torch.round(w / layer.step - layer.offset) + layer.offset).clamp(layer.qmin, layer.qmax)
+    return torch.round(w / layer.step - layer.offset).clamp(layer.qmin, layer.qmax) + layer.offset
 
 
 class Optimizer:

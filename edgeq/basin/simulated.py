@@ -195,17 +195,19 @@ class SimulatedModel:
             seen.add(unit.weight)
             grid = self.plan.weights[unit.weight].quantization
             scale, _ = grid.broadcast(self.origin[unit.weight].ndim)
+            parity = grid.wide_parity(self.origin[unit.weight].ndim)
+            half = 2 ** (grid.bits - 1)
             name = unit.module or unit.name
             bias = bias_name(unit)
             yield Layer(
                 name=name if name not in seen else unit.name,
                 weight=unit.weight,
                 bias=bias if bias in self.origin else None,
-                step=torch.from_numpy(np.array(scale)) * (2 if grid.odd else 1),
-                qmin=grid.qmin / 2 if grid.odd else grid.qmin,
-                qmax=grid.qmax / 2 if grid.odd else grid.qmax,
+                step=torch.from_numpy(np.array(scale)) * (1 if parity is None else 2),
+                qmin=grid.qmin if parity is None else -half,
+                qmax=grid.qmax if parity is None else half - 1,
                 bits=grid.bits,
-                offset=0.5 if grid.odd else 0.0,
+                offset=torch.zeros(()) if parity is None else torch.from_numpy(parity.astype(np.float32)) / 2,
             )
             seen.add(name)
 

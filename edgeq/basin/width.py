@@ -87,7 +87,7 @@ def safe_bits(layer: Layer, u: float, tau: float, share: float) -> int | None:
     """The fewest bits whose grid (the same range cut into fewer codes) costs the layer at most ``share``."""
     limit = u * float(np.sqrt(share / tau))
     for bits in range(2, _LARGEST_BITS + 1):
-        coarser = layer.qmax / (2 ** (bits - 1) - 1)
+        coarser = (layer.qmax + float(layer.offset.max())) / (2 ** (bits - 1) - 1)
         if 0.5 * coarser <= limit:
             return bits
     return None

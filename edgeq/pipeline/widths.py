@@ -16,6 +16,7 @@ from edgeq.calibration.allocation import WIDTHS, Sensitivity, allocate, sensitiv
 from edgeq.calibration.divergence import divergence, float_outputs
 from edgeq.calibration.grids import weighted
 from edgeq.calibration.methods import method
+from edgeq.calibration.parity import whole
 from edgeq.calibration.ranges import Ranges
 from edgeq.errors import DataError, PlanError
 from edgeq.pipeline.inputs import Model, Sets
@@ -99,7 +100,7 @@ class _Choice:
         assert sets.probe is not None
         self.model, self.skeleton, self.ranges, self.reporter = model, skeleton, ranges, reporter
         sizes = {unit.weight: unit.name for unit in skeleton.units if skeleton.bits[unit.name] == _FREE}
-        found = weighted(model.graph, skeleton)
+        found = weighted(model.graph, skeleton, whole)
         self.sizes = {sizes[value]: weight.real.size for value, weight in found.items() if value in sizes}
         self.samples = model.batches(sets.calibration.take(_SAMPLES), _BATCH)
         self.judges = model.batches(sets.probe.take(_JUDGES), _BATCH)

@@ -7,6 +7,7 @@ everywhere in edgeq: an exporter that needs uint8 shifts code and zero point by 
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,13 @@ from edgeq.errors import PlanError
 #: Numbers of a constant that are quantized at a time.
 _PIECE = 1 << 22
 
-#: Weights of up to so many bits have odd codes, at 3 bits 8 instead of 7. Of 4 bits they would not fit where runtimes
-#: store 4-bit codes.
-ODD_BITS = 3
+#: Weights of up to so many bits can have codes two apart, with or without a zero. Of 4 bits they would not fit where
+#: runtimes store 4-bit codes.
+PARITY_BITS = 3
 #: A block's scale is no smaller: below, float16 has less than five bits of it.
 SMALLEST_IN_BLOCKS = 2.0**-20
 
+Number = TypeVar("Number", bound=np.generic)
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
@@ -38,8 +40,9 @@ class Quantization:
         axis: the channel axis of the tensor, or None for per-tensor; of a blocked grid the axis that is cut in blocks.
         narrow: codes stop at -(2^(bits-1) - 1), so that the grid is symmetric (weights of LiteRT).
         block: how many neighbours along ``axis`` share a scale; 0 if the grid is not blocked.
-        odd: codes are the odd numbers from -(2^bits - 1) to 2^bits - 1 (at 2 bits -3, -1, 1, 3): symmetric, and none of
-            2^bits is given up for it, but without a zero.
+        parity: None, or int64, same shape as scale, 0 or 1: codes are two apart, 2 k + parity with k from
+            -2^(bits-1) to 2^(bits-1) - 1. Where it is 1 they are odd (at 2 bits -3, -1, 1, 3): symmetric, and none of
+            2^bits is given up for it, but without a zero; where it is 0 (-4, -2, 0, 2) there is one.
         offset: how far codes and zero point are shifted in a wider type that holds them; 0 in a plan.
     """
 
@@ -49,7 +52,7 @@ class Quantization:
     axis: int | None = None
     narrow: bool = False
     block: int = 0
-    odd: bool = False
+    parity: npt.NDArray[np.int64] | None = None
     offset: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +65,10 @@ class Quantization:
             raise PlanError(
                 f"scale {self.scale.shape} and zero point {self.zero_point.shape} do not fit axis {self.axis}"
             )
+        if self.parity is not None and not (
+            self.parity.shape == self.scale.shape and np.isin(self.parity, (0, 1)).all()
+        ):
+            raise PlanError(f"the parity of codes {self.parity} is not 0 or 1 for each scale")
         if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise PlanError("a scale is not finite and positive")
         if (self.zero_point < self.qmin).any() or (self.zero_point > self.qmax).any():
@@ -70,13 +77,16 @@ class Quantization:
     @property
     def qmin(self) -> int:
         """The smallest code."""
-        lowest = 1 - int(2**self.bits) if self.odd else int(self.narrow) - int(2 ** (self.bits - 1))
-        return lowest + self.offset
+        return self.offset + (-int(2**self.bits) if self.parity is not None else int(self.narrow) - self._half)
 
     @property
     def qmax(self) -> int:
         """The largest code."""
-        return int(2 ** (self.bits - (not self.odd))) - 1 + self.offset
+        return self.offset - 1 + (int(2**self.bits) if self.parity is not None else self._half)
+
+    @property
+    def _half(self) -> int:
+        return int(2 ** (self.bits - 1))
 
     def shifted(self, by: int) -> "Quantization":
         """The same real numbers with all codes shifted."""
@@ -84,21 +94,30 @@ class Quantization:
 
     def broadcast(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""
+        return self._wide(self.scale, rank), self._wide(self.zero_point, rank)
+
+    def wide_parity(self, rank: int) -> npt.NDArray[np.int64] | None:
+        """The parity shaped likewise."""
+        return None if self.parity is None else self._wide(self.parity, rank)
+
+    def _wide(self, part: npt.NDArray[Number], rank: int) -> npt.NDArray[Number]:
         if self.axis is None:
-            return self.scale, self.zero_point
+            return part
         if self.block:
-            return np.repeat(self.scale, self.block, self.axis), np.repeat(self.zero_point, self.block, self.axis)
+            return np.repeat(part, self.block, self.axis)
         shape = [1] * rank
         shape[self.axis] = -1
-        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+        return part.reshape(shape)
 
     def quantize(self, real: FloatArray) -> IntArray:
         """Codes (int64) of real values: divide in float32, round half to even, add the zero point, saturate."""
         scale, zero_point = self.broadcast(real.ndim)
         with np.errstate(over="ignore"):  # a quotient too large for float32 is infinite, and saturates
             in_steps = real.astype(np.float32) / scale
-        if self.odd:
-            return np.asarray(np.clip(2 * np.floor(in_steps / 2) + 1, self.qmin, self.qmax), np.int64)
+        parity = self.wide_parity(real.ndim)
+        if parity is not None:
+            halves = np.clip(np.rint((in_steps - parity) / 2), -self._half, self._half - 1)
+            return np.asarray(2 * halves + parity, np.int64)
         codes = np.rint(in_steps).astype(np.float64) + zero_point
         return np.asarray(np.clip(codes, self.qmin, self.qmax), np.int64)
 
@@ -112,7 +131,8 @@ class Quantization:
             piece = slice(first, first + rows)
             on = self
             if self.axis == 0:
-                on = replace(self, scale=self.scale[piece], zero_point=self.zero_point[piece])
+                parity = None if self.parity is None else self.parity[piece]
+                on = replace(self, scale=self.scale[piece], zero_point=self.zero_point[piece], parity=parity)
             codes[piece] = on.quantize(real[piece])
         return QuantizedConstant(codes, self)
 
@@ -126,9 +146,10 @@ class Quantization:
         """Whether both describe the same real numbers with the same codes."""
         return (
             self.bits == other.bits
-            and (self.axis, self.block, self.odd, self.offset) == (other.axis, other.block, other.odd, other.offset)
+            and (self.axis, self.block, self.offset) == (other.axis, other.block, other.offset)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
+            and np.array_equal(-1 if self.parity is None else self.parity, -1 if other.parity is None else other.parity)
         )
 
 
@@ -200,8 +221,9 @@ class QuantizedConstant:
             raise PlanError(f"{self.quantization.scale.shape[0]} scales for {self.codes.shape[axis]} channels")
         if self.codes.size and (self.codes.min() < self.quantization.qmin or self.codes.max() > self.quantization.qmax):
             raise PlanError(f"a code is outside [{self.quantization.qmin}, {self.quantization.qmax}]")
-        if self.quantization.odd and not (self.codes & 1).all():
-            raise PlanError("a code is even on a grid of odd codes")
+        parity = self.quantization.wide_parity(self.codes.ndim)
+        if parity is not None and ((self.codes & 1) != parity).any():
+            raise PlanError("a code is odd where its grid's are even, or even where they are odd")
         if self.quantization.bits <= 8:
             object.__setattr__(self, "codes", self.codes.astype(np.int8, copy=False))
 

@@ -69,6 +69,10 @@ def _put(grid: Quantization, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[st
     arrays[scale] = np.asarray(grid.scale)
     zero_point = f"a{len(arrays)}"
     arrays[zero_point] = np.asarray(grid.zero_point)
+    parity = None
+    if grid.parity is not None:
+        parity = f"a{len(arrays)}"
+        arrays[parity] = grid.parity
     return {
         "scale": scale,
         "zero_point": zero_point,
@@ -76,7 +80,7 @@ def _put(grid: Quantization, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[st
         "axis": grid.axis,
         "narrow": grid.narrow,
         "block": grid.block,
-        "odd": grid.odd,
+        "parity": parity,
     }
 
 
@@ -88,7 +92,7 @@ def _get(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -
         entry["axis"],
         entry["narrow"],
         entry["block"],
-        entry["odd"],
+        None if entry["parity"] is None else arrays[entry["parity"]],
     )
 
 

@@ -36,8 +36,8 @@ def repaired(graph: Graph, plan: Plan, batches: Batches) -> Plan:
     weights = dict(plan.weights)
     for layer in fixed.layers:
         constant = plan.weights[layer.weight]
-        # A step is the distance of two codes: of odd ones two.
-        step = layer.step / 2 if constant.quantization.odd else layer.step
+        # A step is the distance of two codes, which can be two apart.
+        step = layer.step if constant.quantization.parity is None else layer.step / 2
         scale = _array(step).reshape(constant.quantization.scale.shape)
         weights[layer.weight] = replace(constant, quantization=replace(constant.quantization, scale=scale))
     biases = {}

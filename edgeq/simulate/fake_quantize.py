@@ -14,6 +14,7 @@ Both are written out, since training on a CPU spends a third of its time in thes
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -78,32 +79,44 @@ class _Grid(nn.Module):
 
     scale: torch.Tensor
     zero_point: torch.Tensor
+    parity: torch.Tensor | None
 
     def __init__(self, grid: Quantization, rank: int) -> None:
         super().__init__()
         scale, zero_point = (grid.scale, grid.zero_point) if grid.block else grid.broadcast(rank)
-        self.odd = grid.odd
-        scale = scale * np.float32(2) if self.odd else scale
+        apart = grid.parity is not None
+        scale = scale * np.float32(2) if apart else scale
         self.scale = nn.Parameter(torch.as_tensor(np.array(scale)), requires_grad=False)
         self.register_buffer("zero_point", torch.as_tensor(np.array(zero_point)).to(torch.float32))
         self.bits, self.axis, self.narrow, self.block = grid.bits, grid.axis, grid.narrow, grid.block
+        parity = grid.parity if grid.block else grid.wide_parity(rank)
+        self.register_buffer("parity", None if parity is None else torch.as_tensor(np.array(parity)).to(torch.float32))
         half = int(2 ** (grid.bits - 1))
-        self.qmin: int = -half if self.odd else grid.qmin
-        self.qmax: int = half - 1 if self.odd else grid.qmax
+        self.qmin: int = -half if apart else grid.qmin
+        self.qmax: int = half - 1 if apart else grid.qmax
 
     def quantization(self) -> Quantization:
         """The grid as it stands now."""
         if self.block:
             cut, zeros = self.code_scale().detach().cpu().numpy(), self.zero_point.cpu().numpy().astype("int64")
-            return Quantization(half_precision(cut), zeros, self.bits, self.axis, self.narrow, self.block, self.odd)
+            return Quantization(
+                half_precision(cut), zeros, self.bits, self.axis, self.narrow, self.block, self._parity()
+            )
         shape = () if self.axis is None else (-1,)
         scale = self.code_scale().detach().cpu().numpy().reshape(shape)
         zero_point = self.zero_point.cpu().numpy().reshape(shape).astype("int64")
-        return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow, odd=self.odd)
+        parity = self._parity(shape)
+        return Quantization(scale.astype("float32"), zero_point, self.bits, self.axis, self.narrow, parity=parity)
+
+    def _parity(self, shape: tuple[int, ...] | None = None) -> npt.NDArray[np.int64] | None:
+        if self.parity is None:
+            return None
+        found = self.parity.cpu().numpy().astype(np.int64)
+        return found if shape is None else found.reshape(shape)
 
     def code_scale(self) -> torch.Tensor:
-        """What a code of the plan is multiplied by: half the distance of two odd ones."""
-        return self.scale / 2 if self.odd else self.scale
+        """What a code of the plan is multiplied by: half the distance of codes two apart."""
+        return self.scale if self.parity is None else self.scale / 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return fake_quantize(x, self.wide(self.scale), self.wide(self.zero_point), self.qmin, self.qmax)
@@ -128,14 +141,14 @@ class ActivationQuantizer(_Grid):
 class WeightQuantizer(_Grid):
     """Holds a latent real weight and gives its value on the grid. ``enabled = False`` gives the latent weight.
 
-    On a grid of odd codes the latent weight lies half a step lower, so that it rounds to whole numbers -2 .. 1 as on
-    any other grid; ``scale`` is the distance of two codes, and half of it is added behind.
+    Where codes are odd the latent weight lies half a step lower, so that it rounds to whole numbers -2 .. 1 as on any
+    other grid; ``scale`` is the distance of two codes, and half of it is added behind.
     """
 
     def __init__(self, constant: QuantizedConstant, real: torch.Tensor) -> None:
         super().__init__(constant.quantization, real.ndim)
         codes = torch.from_numpy(constant.codes.astype("float32"))
-        codes = (codes - 1) / 2 if self.odd else codes
+        codes = codes if self.parity is None else (codes - self.wide(self.parity)) / 2
         real = self.lowered(real)
         # Codes that a method chose against the nearest: the latent weight moves to the chosen grid point.
         scale = self.wide(self.scale.detach())
@@ -146,15 +159,15 @@ class WeightQuantizer(_Grid):
     def forward(self) -> torch.Tensor:  # type: ignore[override]  # it has its own input
         """The weight on its grid, differentiable with respect to the latent weight and the scale."""
         found = super().forward(self.latent) if self.enabled else self.latent
-        return found + self.wide(self.scale) / 2 if self.odd else found
+        return found if self.parity is None else found + self.wide(self.scale * self.parity) / 2
 
     def lowered(self, real: torch.Tensor) -> torch.Tensor:
         """The latent weight that stands for a real one."""
-        return real - self.wide(self.scale.detach()) / 2 if self.odd else real
+        return real if self.parity is None else real - self.wide(self.scale.detach() * self.parity) / 2
 
     def plan_codes(self) -> torch.Tensor:
         """The codes as the plan has them."""
-        return 2 * self.codes() + 1 if self.odd else self.codes()
+        return self.codes() if self.parity is None else 2 * self.codes() + self.wide(self.parity)
 
     def codes(self) -> torch.Tensor:
         """The integer codes, float32."""

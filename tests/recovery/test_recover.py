@@ -75,7 +75,10 @@ def test_four_levels_at_two_bits_stay_four() -> None:
     start = method("gptq+variance")(case.graph, case.plan.skeleton, ranges, samples)
     result = short(case, start, steps=20)
     validate(case.graph, result.plan)
-    assert all((constant.codes & 1).all() for constant in result.plan.weights.values())
+    for value, constant in result.plan.weights.items():
+        np.testing.assert_array_equal(constant.quantization.parity, start.weights[value].quantization.parity)
+        assert len(np.unique(constant.codes[0])) <= 4
+    assert {int(constant.quantization.parity.max()) for constant in result.plan.weights.values()} == {1}
     assert result.after.mean < 2 * result.before.mean
 
 
@@ -194,7 +197,7 @@ def test_the_repair_of_a_plan_that_needs_none_keeps_its_scales() -> None:
     samples = [(part,) for part in case.train[:300].split(64)]
     ranges = observe(to_torch(case.graph), samples, case.plan.skeleton)
     plan = method("gptq+variance")(case.graph, case.plan.skeleton, ranges, samples)
-    assert any(constant.quantization.odd for constant in plan.weights.values())
+    assert any(constant.quantization.parity is not None for constant in plan.weights.values())
     fixed = repaired(case.graph, plan, [(case.train[:300],)])
     for value, constant in plan.weights.items():
         np.testing.assert_allclose(fixed.weights[value].quantization.scale, constant.quantization.scale, rtol=0.1)

@@ -1,4 +1,4 @@
-"""Codes of 2 and 3 bits are odd: four and eight levels, symmetric; methods, simulation and both files keep to them."""
+"""Codes of 2 and 3 bits are two apart, odd where a row needs no zero; methods, simulation, both files keep to them."""
 
 import numpy as np
 import onnxruntime
@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from edgeq.calibration.grids import weighted
-from edgeq.calibration.layer import Layer
+from edgeq.calibration.layer import Layer, nearest_code
 from edgeq.calibration.methods import METHODS, Method, method
+from edgeq.calibration.parity import chosen, of, whole
 from edgeq.calibration.ranges import observe
 from edgeq.errors import PlanError
 from edgeq.exporters import onnx as onnx_format
@@ -33,15 +34,20 @@ def planned(made: Method, bits: str = "w2a8", graph: Graph = GRAPH) -> Plan:
 
 @pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("each", METHODS, ids=lambda m: m.name)
-def test_every_method_chooses_odd_codes_and_the_simulation_keeps_them(each: Method, bits: int) -> None:
+def test_every_method_keeps_the_parity_of_each_row_and_so_does_the_simulation(each: Method, bits: int) -> None:
     plan = planned(each, f"w{bits}a8")
     validate(GRAPH, plan)
     assert dump(restore(dump(plan), plan.skeleton)) == dump(plan)
     # A scale that covers the largest weight would push all small ones away from zero: there a zero is kept.
-    zero = each.name in ("nearest", "bias")
-    top = 2 ** (bits - 1) - 1 if zero else 2**bits - 1
-    wanted = set(range(-top, top + 1, 1 if zero else 2))
-    assert {int(code) for constant in plan.weights.values() for code in np.unique(constant.codes)} == wanted
+    wanted = weighted(GRAPH, plan.skeleton, whole if each.name in ("nearest", "bias") else chosen)
+    for value, constant in plan.weights.items():
+        np.testing.assert_array_equal(constant.quantization.parity, wanted[value].parity)
+    levels = {int(code) for constant in plan.weights.values() for code in np.unique(constant.codes)}
+    top = 2 ** (bits - 1) - 1
+    if each.name in ("nearest", "bias"):
+        assert levels == set(range(-top, top + 1))
+    else:
+        assert levels >= set(range(-2 * top - 1, 2 * top + 2, 2)) | {0}
     again = Simulation(GRAPH, plan).plan()
     for value, constant in plan.weights.items():
         np.testing.assert_array_equal(again.weights[value].codes, constant.codes)
@@ -52,8 +58,9 @@ def test_four_levels_are_nearer_to_bell_shaped_weights_than_three() -> None:
     from dataclasses import replace
 
     weight = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 8, 256)))
-    four = Layer(weight, weight, torch.eye(256, dtype=torch.float64)[None], 3, True, odd=True)
-    three = replace(four, qmax=1, odd=False)
+    odd = torch.ones(1, 8, dtype=torch.float64)
+    four = Layer(weight, weight, torch.eye(256, dtype=torch.float64)[None], 3, True, parity=odd)
+    three = replace(four, qmax=1, parity=None)
     errors = []
     for problem in (four, three):
         codes, scale = method("gptq").rounding(problem)  # type: ignore[misc]
@@ -62,12 +69,42 @@ def test_four_levels_are_nearer_to_bell_shaped_weights_than_three() -> None:
     assert errors[0] / errors[1] == pytest.approx(0.119 / 0.190, rel=0.1)
 
 
-def test_the_nearest_odd_code() -> None:
-    grid = Quantization(np.float32(0.5).reshape(()), np.zeros((), np.int64), 2, odd=True)
-    real = np.array([-9.0, -1.01, -0.99, -0.01, 0.01, 0.99, 1.01, 9.0])
-    np.testing.assert_array_equal(grid.quantize(real), [-3, -3, -1, -1, 1, 1, 3, 3])
-    with pytest.raises(PlanError, match="even on a grid of odd codes"):
-        QuantizedConstant(np.array([-3, 0, 1]), grid)
+def test_the_nearest_code_of_each_parity() -> None:
+    both = Quantization(np.full(2, 0.5, np.float32), np.zeros(2, np.int64), 2, 0, parity=np.array([1, 0]))
+    real = np.array([-9.0, -1.01, -0.99, -0.51, -0.49, -0.01, 0.01, 0.49, 0.51, 0.99, 1.01, 9.0])
+    odd, even = both.quantize(np.stack([real, real]))
+    np.testing.assert_array_equal(odd, [-3, -3, -1, -1, -1, -1, 1, 1, 1, 1, 3, 3])
+    np.testing.assert_array_equal(even, [-4, -2, -2, -2, 0, 0, 0, 0, 2, 2, 2, 2])
+    for wrong in ([[-3, 0], [0, 0]], [[1, 1], [1, 0]]):
+        with pytest.raises(PlanError, match="odd where its grid's are even, or even where"):
+            QuantizedConstant(np.array(wrong), both)
+    for parity in (np.array([2, 0]), np.array([1])):
+        with pytest.raises(PlanError, match="not 0 or 1 for each scale"):
+            Quantization(np.full(2, 0.5, np.float32), np.zeros(2, np.int64), 2, 0, parity=parity)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_the_grid_and_the_methods_round_alike(bits: int) -> None:
+    parity = np.array([1, 0, 1], np.int64)
+    grid = Quantization(np.full(3, 0.25, np.float32), np.zeros(3, np.int64), bits, 0, parity=parity)
+    real = np.random.default_rng(bits).normal(0, 1, (3, 200)).astype(np.float32)
+    found = nearest_code(torch.from_numpy(real / np.float32(0.25)), grid.qmax, torch.tensor(parity)[:, None].float())
+    np.testing.assert_array_equal(grid.quantize(real), found.numpy())
+    # The written definition: of all codes 2 k + parity the nearest.
+    for row, values, codes in zip(parity, real, grid.quantize(real), strict=True):
+        every = 2 * np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)) + row
+        np.testing.assert_array_equal(codes, every[np.abs(values[:, None] - 0.25 * every).argmin(1)])
+
+
+def test_a_row_of_few_large_numbers_keeps_a_zero_and_a_bell_does_not() -> None:
+    rng = np.random.default_rng(0)
+    bell = rng.normal(size=(4, 512)).astype(np.float32)
+    outliers = (0.02 * bell).astype(np.float32)
+    outliers[:, :8] = bell[:, :8]
+    for bits in (2, 3):
+        np.testing.assert_array_equal(chosen("w", np.concatenate([bell, outliers]), bits), [1] * 4 + [0] * 4)
+    assert chosen("w", bell, 4) is None
+    assert whole("w", bell, 2) is None
 
 
 def test_gradients_reach_the_weight_and_the_scale() -> None:
@@ -93,14 +130,19 @@ def test_a_dead_channel_stays_next_to_zero_and_a_sparse_weight_keeps_its_zero() 
     for value, array in (("w1", dead), ("w3", sparse)):
         edited.value(value).const_value = ir.tensor(array, name=value)
     graph = Graph(edited.model)
-    assert {value: each.odd for value, each in weighted(graph, skeleton(graph, "w2a8")).items()} == {
+    found = weighted(graph, skeleton(graph, "w2a8"), chosen)
+    assert {value: each.parity is not None and each.parity.any() for value, each in found.items()} == {
         "w1": True, "w2": True, "w3": False, "w4": True,
     }  # fmt: skip
+    assert found["w1"].parity is not None
+    assert found["w1"].parity[1] == 0
     for name in ("statistics", "gptq+variance"):
         plan = planned(method(name), graph=graph)
         real = plan.weights["w1"].real
-        assert np.abs(real[1]).max() < 1e-4 * np.abs(real).max()
+        assert not real[1].any()
         assert 0 in plan.weights["w3"].codes
+        again = weighted(graph, plan.skeleton, of(plan))
+        assert all(again[value].parity is not None for value in plan.weights)
 
 
 @pytest.mark.parametrize("bits", ["w2a8", "w2", "w3a8", "w3"])
