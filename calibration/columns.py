@@ -55,11 +55,12 @@ def from_rows(graph: Graph, unit: Unit, rows: npt.NDArray[np.floating]) -> npt.N
 def scales_of_rows(
     graph: Graph, unit: Unit, scales: npt.NDArray[np.generic], rows: torch.Tensor, *, blocked: bool
 ) -> torch.Tensor:
-    """What a grid has for each scale, as float64 (groups, outputs), of blocks (groups, outputs, blocks), for those rows."""
+    """What a grid has for each scale, as float64 (groups, outputs) of those rows, of blocks (groups, outputs, blocks)."""
     array = np.asarray(scales, np.float64)
     if blocked:
         return torch.from_numpy(to_rows(graph, unit, array).copy())
-    return torch.from_numpy(np.broadcast_to(array.reshape(-1), rows.shape[0] * rows.shape[1]).copy()).reshape(rows.shape[:2])
+    groups, outputs = rows.shape[:2]
+    return torch.from_numpy(np.broadcast_to(array.reshape(-1), groups * outputs).copy()).reshape(groups, outputs)
 
 
 def _transposed(node: ir.Node) -> bool:

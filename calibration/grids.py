@@ -1,8 +1,8 @@
 """The grids of a plan that every rounding method shares: activations, weight scales, biases, constant operands.
 
 Activations: from the observed ranges, one grid per group; 16 bits are symmetric, as LiteRT's kernels demand.
-Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, of 2 and 3 bits mostly the odd numbers (``parity.py``); a scale per output channel (or one for the tensor, or for each block of an output's inputs, in half precision,
-as LiteRT stores it).
+Weights: symmetric, -(2^(b-1)-1) .. 2^(b-1)-1, of 2 and 3 bits mostly the odd numbers (``parity.py``); a scale per
+output channel (or one for the tensor, or for each block of an output's inputs, in half precision, as LiteRT stores it).
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 

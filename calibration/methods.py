@@ -78,7 +78,8 @@ class Method:
         plan = sequential(
             graph, skeleton, activation_grids(skeleton, ranges), samples, self.rounding,
             method=self.name, match_variance=self.match_variance, first_order=self.first_order,
-            parities=whole if self.rounding is min_max else chosen, store=store, progress=None if self.reconstruct else progress,
+            parities=whole if self.rounding is min_max else chosen, store=store,
+            progress=None if self.reconstruct else progress,
         )  # fmt: skip
         if not self.reconstruct:
             return plan

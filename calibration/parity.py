@@ -1,8 +1,8 @@
 """Which weights of 2 and 3 bits keep a zero, one decision for each scale.
 
-Codes two apart make use of all 2^b levels (``Quantization.parity``). The odd ones suit bell-shaped numbers; a row of a few
-large numbers among many small ones needs a zero: each of the small ones would be pushed half a step away. In a
-transformer few rows are such, but what they shift is the largest of its values.
+Codes two apart make use of all 2^b levels (``Quantization.parity``). The odd ones suit bell-shaped numbers; a row of a
+few large numbers among many small ones needs a zero: each of the small ones would be pushed half a step away. In a
+transformer few rows are such, but they make the largest of its values.
 """
 
 from collections.abc import Callable
