@@ -55,7 +55,7 @@ def from_rows(graph: Graph, unit: Unit, rows: npt.NDArray[np.floating]) -> npt.N
 def scales_of_rows(
     graph: Graph, unit: Unit, scales: npt.NDArray[np.generic], rows: torch.Tensor, *, blocked: bool
 ) -> torch.Tensor:
-    """What a grid has for each scale, as float64 (groups, outputs) of those rows, of blocks (groups, outputs, blocks)."""
+    """What a grid has for each scale, as float64 (groups, outputs) of those rows, or (.., blocks)."""
     array = np.asarray(scales, np.float64)
     if blocked:
         return torch.from_numpy(to_rows(graph, unit, array).copy())
