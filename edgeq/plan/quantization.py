@@ -6,8 +6,10 @@ as the ONNX QuantizeLinear and the LiteRT quantization specifications define it 
 everywhere in edgeq: an exporter that needs uint8 shifts code and zero point by 128, which is the same real grid.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +94,12 @@ class Quantization:
         """The same real numbers with all codes shifted."""
         return replace(self, zero_point=self.zero_point + by, offset=self.offset + by)
 
+    def with_scales(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], axis: int | None) -> "Quantization":
+        """The grid of a tensor cut or turned otherwise: what there is of each scale changed alike."""
+        parity = None if self.parity is None else change(self.parity)
+        scale, zero_point = change(self.scale), change(self.zero_point)
+        return replace(self, scale=scale, zero_point=zero_point, parity=parity, axis=axis)
+
     def broadcast(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""
         return self._wide(self.scale, rank), self._wide(self.zero_point, rank)
@@ -131,8 +139,7 @@ class Quantization:
             piece = slice(first, first + rows)
             on = self
             if self.axis == 0:
-                parity = None if self.parity is None else self.parity[piece]
-                on = replace(self, scale=self.scale[piece], zero_point=self.zero_point[piece], parity=parity)
+                on = self.with_scales(itemgetter(piece), 0)
             codes[piece] = on.quantize(real[piece])
         return QuantizedConstant(codes, self)
 

@@ -7,7 +7,6 @@ convolution.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -331,7 +330,7 @@ def transposed(constant: QuantizedConstant) -> QuantizedConstant:
     """A matrix on its grid, turned."""
     grid = constant.quantization
     axis = None if grid.axis is None else 1 - grid.axis
-    turned = replace(grid, scale=grid.scale.T, zero_point=grid.zero_point.T, axis=axis)
+    turned = grid.with_scales(np.transpose, axis)
     return QuantizedConstant(np.ascontiguousarray(constant.codes.T), turned)
 
 

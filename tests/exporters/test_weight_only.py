@@ -39,6 +39,9 @@ def layers() -> Graph:
         n("Relu", "s", "t"), n("MatMul", "t c"),
     ]  # fmt: skip
     drawn = weights(a=(128, 64), p=(128,), b=(128, 44), q=(44,), c=(44, 10))
+    # Few large numbers among many small ones: at 2 and 3 bits such channels need a zero.
+    drawn["a"][::3, 8:] /= 50
+    drawn["b"][8:, ::3] /= 50
     return graph_of(nodes, {key: array / 8 for key, array in drawn.items()}, ("n", 64), outputs="y")
 
 
@@ -82,10 +85,15 @@ def relative(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) 
     return float(((found - expected) ** 2).mean() / expected.var())
 
 
+@pytest.mark.parametrize("name", ["nearest", "statistics", "gptq"])
 @pytest.mark.parametrize("bits", ["w8", "w5", "w4", "w3", "w2", "w4b32", "w3b64", "w2b128"])
-def test_both_files_hold_the_plan_and_compute_what_the_simulation_does(bits: str) -> None:
-    plan = planned(bits)
+def test_both_files_hold_the_plan_and_compute_what_the_simulation_does(bits: str, name: str) -> None:
+    plan = planned(bits, name)
     validate(GRAPH, plan)
+    few = name != "nearest" and bits[1] in "23"
+    parities = [constant.quantization.parity for constant in plan.weights.values()]
+    assert all((parity is not None) == few for parity in parities)
+    assert not few or {int(p) for parity in parities if parity is not None for p in np.unique(parity)} == {0, 1}
     expected = simulated(GRAPH, plan)
     file = onnx_format.export(GRAPH, plan)
     onnx.checker.check_model(onnx.load_model_from_string(file), full_check=True)

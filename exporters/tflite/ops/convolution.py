@@ -125,7 +125,7 @@ def ungrouped_grid(grid: Quantization | None, groups: int) -> Quantization | Non
     """The scales of a grouped transposed kernel, one for each output channel of the dense one."""
     if grid is None or grid.axis is None or groups == 1:
         return grid
-    return replace(grid, scale=np.tile(grid.scale, groups), zero_point=np.tile(grid.zero_point, groups))
+    return grid.with_scales(lambda part: np.tile(part, groups), grid.axis)
 
 
 def _dilated(e: Emitter, unit: Unit, kernel: Array) -> Array:

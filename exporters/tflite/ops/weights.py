@@ -1,6 +1,7 @@
 """The weight and bias of a unit: codes from the plan, or float numbers from the graph."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Weights:
         grid = self.bias_grid
         if grid is not None and grid.axis is not None and self.grid is not None and self.grid.axis is None:
             # Kernels refuse a bias with many scales beside a weight with one.
-            grid = replace(grid, scale=grid.scale[0], zero_point=grid.zero_point[0], axis=None)
+            grid = grid.with_scales(itemgetter(0), None)
         return e.writer.constant(name, self.bias, grid, 0 if grid is not None and grid.axis is not None else None)
 
 
