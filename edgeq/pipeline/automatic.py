@@ -131,7 +131,7 @@ def _first_reason(run: "_Search") -> str:
     run.try_equalization()
     run.try_absorption()
     for name in (*CHEAP, *COSTLY):
-        if run.reason(cheap=name in CHEAP):
+        if run.reason(quick=name != "brecq"):
             break
         if name == "brecq" and run.distance.divergence <= SMALL:
             return "what is left is too small to be worth block reconstruction's time"
@@ -164,23 +164,23 @@ class _Search:
         """The activations' own distance, by which candidates are compared; 0 where it was not asked."""
         return 0.0 if self.activations is None else self.activations.soft
 
-    def reason(self, *, cheap: bool = False) -> str:
-        """Why nothing more, or nothing that is as cheap, is worth trying; or ""."""
+    def reason(self, *, quick: bool = False) -> str:
+        """Why nothing more, or nothing that is as quick, is worth trying; or ""."""
         if self.distance.divergence <= GOOD:
             return "as good as float"
         return (
             "what is left comes from the activations, not from the weights' rounding"
-            if self.only_activations(cheap)
+            if self.only_activations(quick)
             else ""
         )
 
-    def only_activations(self, cheap: bool) -> bool:
+    def only_activations(self, quick: bool) -> bool:
         """Whether better rounding of weights has nothing left to bring.
 
-        What is below what the activations cost alone shows that part of that can be given back; well below it, that
-        costly methods may too.
+        What is below what the activations cost alone shows that part of that can be given back, as second-order
+        rounding, whose targets make up for the errors before a layer, may too; well below it, that minutes may pay.
         """
-        least = self.alone if cheap else self.alone / NEAR
+        least = self.alone if quick else self.alone / NEAR
         return self.fine() and least <= self.distance.soft <= NEAR * self.alone
 
     def fine(self) -> bool:
