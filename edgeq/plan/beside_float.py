@@ -9,6 +9,8 @@ convolutions it is another matter: there the runtimes' kernels pass codes on.
 
 from collections.abc import Iterator
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from edgeq.graph.graph import Graph
 from edgeq.plan.ops import IN_BLOCKS
 from edgeq.plan.plan import Skeleton, Unit
@@ -24,31 +26,26 @@ def beside_float(graph: Graph, skeleton: Skeleton) -> tuple[str, ...]:
         graph: the model.
         skeleton: what is integer.
     """
-    parent = {unit.name: unit.name for unit in skeleton.units if unit.integer and unit.weight is None}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    around: dict[str, list[Unit]] = {name: [] for name in parent}
+    without_weights = [unit.name for unit in skeleton.units if unit.integer and unit.weight is None]
+    connected = DisjointSet(without_weights)
+    around: dict[str, list[Unit]] = {name: [] for name in without_weights}
     for one, other in _connected(skeleton):
-        if one.name in parent and other.name in parent:
-            parent[find(one.name)] = find(other.name)
-        elif one.name in parent:
+        if one.name in around and other.name in around:
+            connected.merge(one.name, other.name)
+        elif one.name in around:
             around[one.name].append(other)
-        elif other.name in parent:
+        elif other.name in around:
             around[other.name].append(one)
     neighbours: dict[str, list[Unit]] = {}
     for name, units in around.items():
-        neighbours.setdefault(find(name), []).extend(units)
+        neighbours.setdefault(connected[name], []).extend(units)
     chosen = {
         root
         for root, units in neighbours.items()
         if any(_computes(graph, unit) for unit in units)
         or (units and all(unit.weight is not None and unit.op in IN_BLOCKS for unit in units))
     }
-    return tuple(name for name in parent if find(name) in chosen)
+    return tuple(name for name in without_weights if connected[name] in chosen)
 
 
 def _connected(skeleton: Skeleton) -> Iterator[tuple[Unit, Unit]]:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
@@ -201,26 +202,17 @@ def _is_float(graph: Graph, value_name: str) -> bool:
 
 
 def _groups(graph: Graph, units: tuple[Unit, ...]) -> dict[str, str]:
-    """Union-find over the quantized values: same-grid units tie their inputs and outputs."""
-    parent: dict[str, str] = {}
-
-    def find(value: str) -> str:
-        parent.setdefault(value, value)
-        while parent[value] != value:
-            parent[value] = parent[parent[value]]
-            value = parent[value]
-        return value
-
+    """Of every quantized value the one that stands for its group: same-grid units tie their inputs and outputs."""
+    groups = DisjointSet()
     for unit in units:
         if not unit.integer:
             continue
         tensors = [v for v in (*unit.inputs, *unit.outputs) if graph.constant(v) is None]
         for value in tensors:
-            find(value)
-        if unit.op in SAME_GRID:
-            for value in tensors[1:]:
-                parent[find(value)] = find(tensors[0])
-    return {value: find(value) for value in parent}
+            groups.add(value)
+            if unit.op in SAME_GRID:
+                groups.merge(tensors[0], value)
+    return {value: groups[value] for value in groups}
 
 
 def _fixed(units: tuple[Unit, ...], groups: Mapping[str, str], bits: Mapping[str, Bits]) -> dict[str, Quantization]:

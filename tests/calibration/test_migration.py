@@ -21,7 +21,7 @@ from edgeq.plan.rules import Request, decide
 from edgeq.plan.validate import validate
 from edgeq.simulate import Simulation
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 WIDTH = 16
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(96, 4, WIDTH)).astype(np.float32))

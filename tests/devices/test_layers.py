@@ -17,7 +17,7 @@ from edgeq.graph.graph import name
 from edgeq.simulate import IntegerSimulation
 from edgeq.simulate.kernels import family
 
-from ..simulate.networks import Network, graph_of  # noqa: TID252
+from ..simulate.networks import Network, graph_of
 from . import models
 
 RNG = np.random.default_rng(11)

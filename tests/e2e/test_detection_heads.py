@@ -8,7 +8,7 @@ import pytest
 
 from edgeq.exporters.onnx import export
 
-from ..detectors import Decoding, detector, images  # noqa: TID252
+from ..detectors import Decoding, detector, images
 from .conftest import Run
 
 

@@ -25,7 +25,7 @@ from edgeq.plan.store import dump, restore
 from edgeq.plan.validate import validate
 from edgeq.simulate import Simulation
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 X = np.random.default_rng(0).normal(size=(128, 64)).astype(np.float32)
 HYBRID = frozenset({Bits(8, None), Bits(4, None), *(Bits(4, None, block) for block in (32, 64, 128))})

@@ -7,7 +7,7 @@ from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Skeleton
 from edgeq.plan.rules import Request, decide
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 
 def skeleton(bits: Bits) -> Skeleton:

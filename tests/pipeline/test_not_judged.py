@@ -4,7 +4,7 @@ import numpy as np
 
 from edgeq.pipeline.settle import not_judged
 
-from ..graphs import graph_of, n  # noqa: TID252
+from ..graphs import graph_of, n
 
 ONE = {"one": np.ones(1, np.float32)}
 

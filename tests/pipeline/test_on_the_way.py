@@ -15,7 +15,7 @@ from edgeq.plan.rules import decide
 from edgeq.progress import SILENT
 from edgeq.run_folder import RunFolder
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 WIDTH = 16
 

@@ -25,7 +25,7 @@ from edgeq.plan.rules import Request, decide
 from edgeq.simulate import IntegerSimulation
 from edgeq.simulate.kernels import family
 
-from ..graph.test_torch_models import MODELS  # noqa: TID252
+from ..graph.test_torch_models import MODELS
 
 Array = npt.NDArray[Any]
 SAMPLES = 24

@@ -6,7 +6,7 @@ from edgeq.graph.graph import Graph
 from edgeq.plan.beside_float import beside_float
 from edgeq.plan.rules import Request, decide
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 WIDTH = 8
 DRAWN = weights(a=(WIDTH, WIDTH), b=(WIDTH, WIDTH), t=(WIDTH,))

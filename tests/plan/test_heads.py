@@ -21,8 +21,8 @@ from edgeq.plan.rules import Request, decide
 from edgeq.plan.units import group
 from edgeq.plan.validate import validate
 
-from ..detectors import Array, Decoding, detector, images  # noqa: TID252
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..detectors import Array, Decoding, detector, images
+from ..graphs import graph_of, n, weights
 
 
 def units_of(decoding: Decoding, **request: object) -> dict[str, Unit]:

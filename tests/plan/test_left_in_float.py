@@ -8,7 +8,7 @@ from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Unit
 from edgeq.plan.rules import Request, decide
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 W = weights(w=(4, 3, 3, 3), v=(4, 4, 1, 1), g=(4, 1, 1), f=(6, 3, 8, 1))
 TWO, TINY, HUGE = np.float32(2), np.float32(1e-6), np.float32(-1e4)

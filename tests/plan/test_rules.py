@@ -10,7 +10,7 @@ from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.rules import Request, decide
 from edgeq.plan.units import group
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 W = weights(w=(4, 3, 3, 3), b=(4,), v=(4, 4, 1, 1))
 CONV = n("Conv", "x w b", "c", pads=[1, 1, 1, 1], module="stem.conv")

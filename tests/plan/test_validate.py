@@ -18,7 +18,7 @@ from edgeq.plan.rules import Request, decide
 from edgeq.plan.store import dump, restore
 from edgeq.plan.validate import validate
 
-from ..graphs import graph_of, n, weights  # noqa: TID252
+from ..graphs import graph_of, n, weights
 
 NODES = [
     n("Conv", "x w b", "c", pads=[1, 1, 1, 1]), n("Relu", "c", "r"), n("MaxPool", "r", "m", kernel_shape=[2, 2]),

@@ -18,7 +18,7 @@ from edgeq.plan.rules import Request, decide
 from edgeq.simulate import IntegerSimulation
 from edgeq.simulate.kernels import family
 
-from ..graphs import Array, graph_of, n, weights  # noqa: TID252
+from ..graphs import Array, graph_of, n, weights
 
 TOKENS = (1, 6, 8)
 

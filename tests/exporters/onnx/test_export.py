@@ -25,7 +25,7 @@ from edgeq.plan.plan import Plan
 from edgeq.plan.rules import Request, decide
 from edgeq.simulate import Simulation
 
-from ...graphs import graph_of, n, weights  # noqa: TID252
+from ...graphs import graph_of, n, weights
 
 Array = npt.NDArray[Any]
 X = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)

@@ -17,7 +17,7 @@ from edgeq.graph.execute import shapes, to_torch
 from edgeq.plan.ops import INTEGER
 from edgeq.plan.rules import Request, decide
 
-from ...graphs import graph_of, n, weights  # noqa: TID252
+from ...graphs import graph_of, n, weights
 
 X = np.random.default_rng(0).normal(size=(8, 4, 8, 8)).astype(np.float32)
 CONSTANTS = weights(w=(4, 4, 3, 3), v=(4, 4, 3, 3), slope=(4, 1, 1), t=(4, 4, 2, 2), m=(8, 8), g=(4, 8), k=(1, 4, 1, 1))

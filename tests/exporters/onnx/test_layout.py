@@ -12,7 +12,7 @@ from edgeq.exporters.onnx import audit, export, image_inputs
 from edgeq.graph.execute import shapes, to_torch
 from edgeq.plan.rules import Request, decide
 
-from ...graphs import graph_of, n, weights  # noqa: TID252
+from ...graphs import graph_of, n, weights
 
 NODES = [n("Relu", "x", "r"), n("Conv", "r w b", "c"), n("GlobalAveragePool", "c", "g"), n("Flatten", "g")]
 CONSTANTS = weights(w=(4, 3, 3, 3), b=(4,))

@@ -17,7 +17,7 @@ from edgeq.graph.sources import load_model
 from edgeq.plan.bits import Bits
 from edgeq.plan.rules import Request, decide
 
-from ...graphs import graph_of, n, weights  # noqa: TID252
+from ...graphs import graph_of, n, weights
 
 X = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
 

@@ -16,8 +16,8 @@ from edgeq.graph.passes import clean
 from edgeq.graph.passes.expand_functions import EXPANDED, expand_functions
 from edgeq.plan.rules import Request, decide
 
-from ...graphs import graph_of, n  # noqa: TID252
-from ...simulate.networks import Network  # noqa: TID252
+from ...graphs import graph_of, n
+from ...simulate.networks import Network
 
 #: Half precision rounds after each step, and the body's steps are others.
 _TOLERANCES = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-5, np.dtype(np.float16): 4e-3}

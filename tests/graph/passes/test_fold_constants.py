@@ -6,7 +6,7 @@ import pytest
 
 from edgeq.errors import ModelError
 
-from ...graphs import graph_of, n  # noqa: TID252
+from ...graphs import graph_of, n
 
 
 @pytest.mark.parametrize(
