@@ -4,8 +4,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -19,6 +21,7 @@ from edgeq.graph.sources import load_model
 from edgeq.plan.bits import Bits
 from edgeq.plan.rules import Request
 
+Array = npt.NDArray[Any]
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -88,18 +91,19 @@ def _cifar() -> Data:
 def _images() -> Data:
     # One image a class: a seeded split is as good as any.
     x, y = loader().imagenet_sample()
-    order = np.random.default_rng(0).permutation(len(x))
-    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [500, 600]))
-    both = torch.from_numpy(x), torch.from_numpy(y)
-    return Data((both[0][train], both[1][train]), both[0][held_out], (both[0][test], both[1][test]))
+    return _split(x, y, np.arange(len(x)), 500, 600)
 
 
 def _keywords() -> Data:
     x, y = loader().keywords()
     # The set repeats some recordings: each content is drawn once, so that no two parts share one.
     _, distinct = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
-    order = np.random.default_rng(0).permutation(np.sort(distinct))
-    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [400, 600]))
+    return _split(x, y, np.sort(distinct), 400, 600)
+
+
+def _split(x: Array, y: Array, places: Array, train_until: int, held_out_until: int) -> Data:
+    order = np.random.default_rng(0).permutation(places)
+    train, held_out, test = (torch.from_numpy(part) for part in np.split(order, [train_until, held_out_until]))
     both = torch.from_numpy(x), torch.from_numpy(y)
     return Data((both[0][train], both[1][train]), both[0][held_out], (both[0][test], both[1][test]))
 

@@ -31,6 +31,7 @@ from edgeq.graph.graph import Graph
 from edgeq.plan.bits import Bits
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.rules import decide
+from edgeq.plan.wider import wider
 from edgeq.recovery import Budget, Shuffled, recover
 from edgeq.recovery.latents import begin
 from edgeq.recovery.logits import as_outputs
@@ -80,10 +81,8 @@ class _Row:
             layers = frozenset(blamed[:count])
             yield f"{count} blamed layers", self._trained(self.plan, self.steps, Options(layers=layers))
         yield "progressive", self._progressive()
-        own = self.case.bits.activations
-        wide = replace(self.case.bits, weights=8, activations=own and max(own, 8))
-        bits = {**self.skeleton.bits, **dict.fromkeys(blamed[:2], wide)}
-        yield "more bits for 2", self._trained(self._start(self.graph, replace(self.skeleton, bits=bits)), self.steps)
+        wide = wider(self.skeleton, tuple(blamed[:2]))
+        yield "more bits for 2", self._trained(self._start(self.graph, wide), self.steps)
 
     def _start(self, graph: Graph, skeleton: Skeleton) -> Plan:
         return start(graph, skeleton, self.calibration, "gptq+variance")

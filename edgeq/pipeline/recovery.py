@@ -1,7 +1,6 @@
 """Recovery as a stage: led by the diagnosis, on the unlabelled data that no other set holds."""
 
 import json
-from dataclasses import replace
 
 import torch
 
@@ -14,9 +13,9 @@ from edgeq.graph.graph import name
 from edgeq.pipeline.diagnosis import diagnose_plan
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
-from edgeq.plan.bits import Bits
-from edgeq.plan.plan import Plan, Skeleton
+from edgeq.plan.plan import Plan
 from edgeq.plan.store import digest, dump, restore
+from edgeq.plan.wider import wider
 from edgeq.progress import Reporter
 from edgeq.recovery.guided import Advice, Guided, guided
 from edgeq.recovery.outcome import Progress, RecoveryResult
@@ -29,9 +28,7 @@ from edgeq.run_folder import RunFolder
 _MOST_SAMPLES = 20_000
 _MOST_NUMBERS = 400_000_000
 _BATCH = 64
-#: The layers to blame get this many bits, for weights and for what they read and make, rounded by this method on this
-#: many batches. In both runtimes' files fewer bits lie in as many, so that it costs nothing there.
-_MORE_BITS = 8
+#: A plan with more bits is rounded by this method on this many batches.
 _METHOD = "gptq+variance"
 _BATCHES = 4
 
@@ -63,7 +60,7 @@ def recover_plan(
         trial = method(_METHOD)
         assert trial.rounding is not None
         few = model.batches(sets.calibration, _BATCH)[:_BATCHES]
-        wide = _wider(plan.skeleton, layers)
+        wide = wider(plan.skeleton, layers)
         found = activation_grids(wide, observe(model.module, few, wide))
         grids = {v: own if own.bits == found[v].bits else found[v] for v, own in plan.activations.items()}
         return sequential(
@@ -91,7 +88,7 @@ def recover_plan(
     header = json.loads(stored[8 : 8 + length])
     points = tuple(RecoveryPoint(point["step"], point["loss"]) for point in header["points"])
     record = Recovery(f"QAT, {header['steps']} steps", points, header["kept"], header["reason"])
-    return restore(stored[8 + length :], _wider(plan.skeleton, tuple(header["widened"]))), record
+    return restore(stored[8 + length :], wider(plan.skeleton, tuple(header["widened"]))), record
 
 
 def _advice(options: Options, model: Model, plan: Plan, sets: Sets, folder: RunFolder, reporter: Reporter) -> Advice:
@@ -99,17 +96,6 @@ def _advice(options: Options, model: Model, plan: Plan, sets: Sets, folder: RunF
     found, _ = diagnose_plan(options, model, plan, sets, folder, reporter, command)
     blame = tuple((layer["name"], layer["blame"] or 0.0) for layer in found["layers"])
     return Advice(found["verdict"], found["cause"], blame)
-
-
-def _wider(skeleton: Skeleton, layers: tuple[str, ...]) -> Skeleton:
-    """The skeleton with more bits for these layers, named by module path or node."""
-    named = [unit.name for unit in skeleton.units if unit.weight is not None and {unit.module, unit.name} & {*layers}]
-    return replace(skeleton, bits={**skeleton.bits, **{unit: _more(skeleton.bits[unit]) for unit in named}})
-
-
-def _more(bits: Bits) -> Bits:
-    own = bits.activations
-    return replace(bits, weights=_MORE_BITS, activations=own and max(own, _MORE_BITS))
 
 
 def _header(found: Guided) -> dict[str, object]:
