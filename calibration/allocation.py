@@ -19,7 +19,7 @@ from scipy import optimize, sparse
 from edgeq.calibration.columns import from_rows
 from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
-from edgeq.calibration.grids import activation_grids, largest_code, quantized_bias
+from edgeq.calibration.grids import activation_grids, largest_code
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.parity import chosen
 from edgeq.calibration.ranges import Ranges
@@ -27,7 +27,7 @@ from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant, quantized_bias
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 

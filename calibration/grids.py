@@ -19,17 +19,17 @@ from edgeq.graph.graph import Graph
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import (
+    LARGEST_BIAS,
     Quantization,
     QuantizedConstant,
     affine_from_range,
     covering_power,
     half_precision,
+    quantized_bias,
 )
 
 Array = npt.NDArray[np.float32]
 
-#: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
-LARGEST_BIAS = 2**30
 #: No channel's scale is smaller than this part of the tensor's largest: a channel so faint rounds to zero after it.
 SMALLEST_RATIO = 2.0**-20
 
@@ -206,17 +206,6 @@ def output_channels(graph: Graph, unit: Unit) -> int:
     assert weight is not None
     groups = int(node.attributes.get_int("group", 1)) if node.op_type == "ConvTranspose" else 1
     return int(weight.shape[output_axis(node)]) * groups
-
-
-def quantized_bias(
-    real: npt.NDArray[np.floating], input_grid: Quantization, weight_grid: Quantization
-) -> QuantizedConstant:
-    """The int32 codes of a bias (channels,)."""
-    scale = np.float32(input_grid.scale) * weight_grid.scale
-    scale = np.broadcast_to(scale, real.shape).astype(np.float32)
-    grid = Quantization(scale, np.zeros(scale.shape, np.int64), 32, 0)
-    codes = np.rint(np.asarray(real, np.float64) / scale.astype(np.float64))
-    return QuantizedConstant(np.clip(codes, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int64), grid)
 
 
 def bias_codes(

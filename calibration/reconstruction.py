@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from edgeq.calibration.blocks import Block, blocks
-from edgeq.calibration.grids import quantized_bias, safe_scales, weighted
+from edgeq.calibration.grids import safe_scales, weighted
 from edgeq.calibration.parity import of
 from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.sequential import UnitProgress
@@ -35,7 +35,7 @@ from edgeq.calibration.streams import Streams
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant, quantized_bias
 
 STEPS = 200
 BATCH = 16

@@ -21,7 +21,6 @@ from edgeq.calibration.grids import (
     Weighted,
     constant_codes,
     output_channels,
-    quantized_bias,
     real_bias,
     safe_scales,
     weighted,
@@ -33,7 +32,7 @@ from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant, quantized_bias
 
 Codes = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]

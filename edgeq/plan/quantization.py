@@ -22,6 +22,8 @@ _PIECE = 1 << 22
 #: Weights of up to so many bits can have codes two apart, with or without a zero. Of 4 bits they would not fit where
 #: runtimes store 4-bit codes.
 PARITY_BITS = 3
+#: A bias's codes stay under this, so that the int32 accumulator keeps as much room for the products.
+LARGEST_BIAS = 2**30
 #: A block's scale is no smaller: below, float16 has less than five bits of it.
 SMALLEST_IN_BLOCKS = 2.0**-20
 
@@ -238,3 +240,12 @@ class QuantizedConstant:
     def real(self) -> npt.NDArray[np.float32]:
         """The real values the codes stand for."""
         return self.quantization.dequantize(self.codes)
+
+
+def quantized_bias(real: FloatArray, input_grid: Quantization, weight_grid: Quantization) -> QuantizedConstant:
+    """The int32 codes of a bias (channels,), on the grid of the products that it is added to."""
+    scale = np.float32(input_grid.scale) * weight_grid.scale
+    scale = np.broadcast_to(scale, real.shape).astype(np.float32)
+    grid = Quantization(scale, np.zeros(scale.shape, np.int64), 32, 0)
+    codes = np.rint(np.asarray(real, np.float64) / scale.astype(np.float64))
+    return QuantizedConstant(np.clip(codes, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int64), grid)

@@ -14,7 +14,7 @@ from edgeq.basin.repair import repair
 from edgeq.basin.simulated import bias_name, landscape_of
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import quantized_bias
 
 
 def repaired(graph: Graph, plan: Plan, batches: Batches) -> Plan:
@@ -44,17 +44,8 @@ def repaired(graph: Graph, plan: Plan, batches: Batches) -> Plan:
     for unit in plan.units:
         if unit.name in plan.biases and unit.weight is not None:
             grid, weight = plan.activations[unit.inputs[0]], weights[unit.weight].quantization
-            biases[unit.name] = _bias(_array(fixed.deployed[bias_name(unit)]), grid, weight)
+            biases[unit.name] = quantized_bias(_array(fixed.deployed[bias_name(unit)]), grid, weight)
     return replace(plan, weights=weights, biases=biases, method=f"{plan.method}+statistics")
-
-
-def _bias(
-    real: np.ndarray[tuple[int, ...], np.dtype[np.float32]], grid: Quantization, weight: Quantization
-) -> QuantizedConstant:
-    scale = np.broadcast_to(np.float32(grid.scale) * weight.scale, real.shape).astype(np.float32)
-    bias_grid = Quantization(scale, np.zeros(real.shape, np.int64), 32, 0)
-    codes = np.clip(np.rint(real.astype(np.float64) / scale), bias_grid.qmin, bias_grid.qmax)
-    return QuantizedConstant(codes.astype(np.int64), bias_grid)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -16,7 +16,7 @@ from torch import fx, nn
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Unit
-from edgeq.plan.quantization import Quantization, QuantizedConstant
+from edgeq.plan.quantization import Quantization, QuantizedConstant, quantized_bias
 from edgeq.simulate.fake_quantize import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 
 
@@ -101,11 +101,7 @@ class Simulation(nn.Module):
     def _bias(self, unit: Unit, grid: Quantization, weight: QuantizedConstant) -> QuantizedConstant:
         bias = self.biases[unit.name]
         assert isinstance(bias, BiasQuantizer)
-        latent = bias.latent.detach().cpu().numpy().astype(np.float64)
-        scale = np.broadcast_to(np.float32(grid.scale) * weight.quantization.scale, latent.shape)
-        bias_grid = Quantization(scale.astype(np.float32), np.zeros(latent.shape, np.int64), 32, 0)
-        codes = np.clip(np.rint(latent / scale.astype(np.float64)), bias_grid.qmin, bias_grid.qmax)
-        return QuantizedConstant(codes.astype(np.int64), bias_grid)
+        return quantized_bias(bias.latent.detach().cpu().numpy(), grid, weight.quantization)
 
 
 class _Rewriter:

@@ -8,7 +8,6 @@ import torch
 
 from edgeq.calibration.blocks import blocks
 from edgeq.calibration.divergence import divergence, float_outputs
-from edgeq.calibration.grids import LARGEST_BIAS
 from edgeq.calibration.methods import METHODS, Method, method
 from edgeq.calibration.ranges import observe
 from edgeq.calibration.repair import better, repair
@@ -16,6 +15,7 @@ from edgeq.errors import DataError, UsageError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
+from edgeq.plan.quantization import LARGEST_BIAS
 from edgeq.plan.store import dump
 from edgeq.plan.validate import validate
 

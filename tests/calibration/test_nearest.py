@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeq.calibration.grids import LARGEST_BIAS
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.ranges import Ranges, observe
 from edgeq.errors import PlanError
 from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
+from edgeq.plan.quantization import LARGEST_BIAS
 from edgeq.plan.validate import validate
 
 from .networks import build, convolutions, images, skeleton
