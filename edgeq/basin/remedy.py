@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgeq.basin.verdict import Verdict
+from edgeq.basin.verdict import BEYOND_ROUNDING, Verdict
 from edgeq.plan.bits import Bits
 
 _NAMED = 4
@@ -38,6 +38,8 @@ def remedy(
     if verdict.name == "broken":
         model = " ".join(shlex.quote(word) for word in shlex.split(command)[2:3])
         return f"edgeq inspect {model}", f"{asked} --observer percentile"
+    if BEYOND_ROUNDING in verdict.cause:
+        return f"{asked} --method auto --recover-budget 2min", wider
     if verdict.name == "slope":
         first = "statistics" if "statistics" in verdict.cause else "gptq+variance"
         return f"{asked} --method {first}", f"{asked} --method auto", wider

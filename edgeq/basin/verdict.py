@@ -32,6 +32,10 @@ Name = Literal["inside", "slope", "exit", "far", "broken"]
 VERDICTS: tuple[Name, ...] = ("inside", "slope", "exit", "far", "broken")
 
 
+#: What is said of a candidate that no trial of rounding brings nearer.
+BEYOND_ROUNDING = "a short training, or more bits, may come nearer"
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Where one verdict ends and the next begins.
@@ -206,6 +210,8 @@ def decide(
     behind = "behind a wall of the basin, yet" if wall else "high, but within the quadratic region:"
     if trials.rounded is not None:
         if rounding_cures(raw, trials, task, thresholds):
+            if trials.rounded is not None and trials.rounded >= raw.D:
+                return Verdict("slope", f"{behind} as near as rounding comes; {BEYOND_ROUNDING}")
             return Verdict("slope", f"{behind} better rounding on the same grid comes back")
     elif not wall:
         cause = f"{behind} better rounding helps"

@@ -62,6 +62,17 @@ def test_a_trial_of_rounding_outweighs_the_path() -> None:
     assert _decide(BOWL, trials=Trials(rounded=0.2)).name == "far"
 
 
+def test_rounding_that_is_no_better_than_the_candidates_is_no_remedy() -> None:
+    low = replace(BOWL, D=0.03)
+    assert "better rounding" in _decide(low, trials=Trials(rounded=0.02)).cause
+    found = _decide(low, trials=Trials(rounded=0.04))
+    assert found.name == "slope"
+    assert "as near as rounding comes" in found.cause
+    first, *others = remedy(found, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {})
+    assert first.endswith("--recover-budget 2min")
+    assert not any("--method gptq" in command for command in (first, *others))
+
+
 def test_exit_where_rounding_fails_and_training_returns() -> None:
     trials = Trials(rounded=0.5, trained=0.08)
     assert _decide(WALL, trials=trials).name == "exit"
