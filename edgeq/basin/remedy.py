@@ -20,6 +20,7 @@ def remedy(
     safe_bits: Mapping[str, int | None],
     *,
     activations_share: float = 0.0,
+    trained: bool = False,
 ) -> tuple[str, ...]:
     """Commands, the most promising first.
 
@@ -30,6 +31,7 @@ def remedy(
         blamed: the layers to blame, worst first.
         safe_bits: the fewest safe bits of each layer.
         activations_share: the share of D that quantized activations add.
+        trained: a short training was tried, and the candidate is what came of it.
     """
     asked = f"{command} --bits {bits}"
     wider = _wider(asked, command, bits, blamed, safe_bits, activations_share)
@@ -38,13 +40,14 @@ def remedy(
     if verdict.name == "broken":
         model = " ".join(shlex.quote(word) for word in shlex.split(command)[2:3])
         return f"edgeq inspect {model}", f"{asked} --observer percentile"
-    if BEYOND_ROUNDING in verdict.cause:
-        return f"{asked} --method auto --recover-budget 2min", wider
-    if verdict.name == "slope":
+    shortly = not trained and (verdict.name == "exit" or BEYOND_ROUNDING in verdict.cause)
+    training = f"{asked} --method auto --recover-budget {'2min' if shortly else '10min'}"
+    if shortly:
+        return training, wider
+    if verdict.name == "slope" and BEYOND_ROUNDING not in verdict.cause:
         first = "statistics" if "statistics" in verdict.cause else "gptq+variance"
         return f"{asked} --method {first}", f"{asked} --method auto", wider
-    trained = f"{asked} --method auto --recover-budget {'2min' if verdict.name == 'exit' else '10min'}"
-    return (trained, wider) if verdict.name == "exit" else (wider, trained)
+    return wider, training
 
 
 def _wider(

@@ -169,6 +169,7 @@ def examine(
     options: BasinOptions,
     *,
     labels: npt.NDArray[np.integer[Any]] | None = None,
+    trained: bool = False,
     announce: Callable[[Cost], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
@@ -182,6 +183,7 @@ def examine(
         bits: the candidate's number format, unless it says that itself.
         options: of the diagnosis.
         labels: of the probe samples, only reported.
+        trained: the candidate is what came of a short training.
         announce: told the cost before it is spent.
         progress: told what is being done.
     """
@@ -201,7 +203,8 @@ def examine(
     safe = {layer.name: None if layer.width is None else layer.width.safe_bits for layer in found.layers}
     share = found.raw.activations_share
     command = shlex.join([*shlex.split(command), *candidate.flags])
-    return found, remedy(found.verdict, command, candidate.bits or bits, blamed, safe, activations_share=share)
+    bits = candidate.bits or bits
+    return found, remedy(found.verdict, command, bits, blamed, safe, activations_share=share, trained=trained)
 
 
 def slice_of(found: Diagnosis, samples: Batches) -> Slice:
@@ -235,6 +238,7 @@ def diagnose_plan(
     """
     assert sets.probe is not None
     probe, whole = sets.probe, sets.probe.whole
+    trained = options.recover_budget is not None
 
     def compute() -> bytes:
         thresholds = Thresholds(tolerated=options.budgets.accuracy_drop or 0.01)
@@ -248,6 +252,7 @@ def diagnose_plan(
             without_bits(command),
             options.bits,
             chosen,
+            trained=trained,
             progress=lambda what, done, total: reporter.advance(int(done), int(total)),
         )
         content = to_json(found, remedies)
@@ -263,6 +268,7 @@ def diagnose_plan(
         "model": model.digest,
         "data": sets.digests["calibration"],
         "command": command,
+        "trained": trained,
     }
     key |= {"tolerated": options.budgets.accuracy_drop, "seed": options.seed}
     content: dict[str, Any] = json.loads(folder.stage("diagnosis", key, compute))

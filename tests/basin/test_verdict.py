@@ -7,7 +7,18 @@ from fnmatch import fnmatchcase
 import pytest
 
 from edgeq.basin.remedy import remedy
-from edgeq.basin.verdict import VERDICTS, Facts, Name, Thresholds, Trials, Verdict, decide, is_inside, met_wall
+from edgeq.basin.verdict import (
+    BEYOND_ROUNDING,
+    VERDICTS,
+    Facts,
+    Name,
+    Thresholds,
+    Trials,
+    Verdict,
+    decide,
+    is_inside,
+    met_wall,
+)
 from edgeq.calibration.methods import method
 from edgeq.cli.convert import command as convert
 from edgeq.cli.inspect import command as inspect
@@ -71,6 +82,15 @@ def test_rounding_that_is_no_better_than_the_candidates_is_no_remedy() -> None:
     first, *others = remedy(found, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {})
     assert first.endswith("--recover-budget 2min")
     assert not any("--method gptq" in command for command in (first, *others))
+
+
+@pytest.mark.parametrize("verdict", [Verdict("exit", ""), Verdict("slope", BEYOND_ROUNDING)])
+def test_what_a_short_training_left_wants_more_bits_first_and_then_a_longer_one(verdict: Verdict) -> None:
+    asked = verdict, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {}
+    assert ["2min" in command for command in remedy(*asked)] == [True, False]
+    wider, longer = remedy(*asked, trained=True)
+    assert "--bits-for conv1=" in wider
+    assert longer.endswith("--recover-budget 10min")
 
 
 def test_exit_where_rounding_fails_and_training_returns() -> None:
