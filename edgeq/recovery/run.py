@@ -20,7 +20,7 @@ from edgeq.recovery.rates import Recipe, automatic_rate
 from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.schedule import Pace, one_cycle
 from edgeq.recovery.state import State, cloned
-from edgeq.recovery.stopping import GAVE_UP, Budget, Point, ending, is_hopeless, warning, why_stop
+from edgeq.recovery.stopping import GAVE_UP, Budget, Point, is_hopeless, warning, why_stop
 from edgeq.recovery.teacher import Teacher
 from edgeq.recovery.trainer import Trainer
 from edgeq.recovery.watch import divergence_of, split, why_not_kept
@@ -145,19 +145,14 @@ class Run:
             self._watch(now)
             if self.budget.seconds is not None and not state.stopped:
                 elapsed = parallel.agreed(self._elapsed())
-                left = self.budget.seconds - elapsed - state.ending
-                state.pace = state.pace.corrected(state.step, left, elapsed / state.step)
+                state.pace = state.pace.corrected(state.step, self.budget.seconds - elapsed, elapsed / state.step)
             self._save()
         elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
             self._save()
 
     def _watch(self, progress: float) -> None:
         state, simulation = self.state, self.trainer.simulation
-        started = time.monotonic()
         deployed = self.watched.scores(self.trainer.outputs)
-        if self.budget.seconds is not None and not state.curve:
-            passed = parallel.agreed(time.monotonic() - started)
-            state.ending = ending(passed, self.watched.count, self.judging.count, self.budget.seconds)
         simulation.enable(weights=False, activations=False)
         latent = self.watched.scores(self.trainer.outputs)
         simulation.enable()
@@ -209,7 +204,7 @@ class Run:
         per_step = (time.monotonic() - started) / _TRIAL_STEPS
         self.trainer.load(kept)
         watching = self.state.curve[0].seconds * _WATCHES / 4
-        left = self.budget.seconds - self.state.ending - self._elapsed() - min(watching, self.budget.seconds / 4)
+        left = self.budget.seconds - self._elapsed() - min(watching, self.budget.seconds / 4)
         return int(parallel.agreed(max(1, int(left / per_step))))
 
     def finish(self) -> RecoveryResult:

@@ -25,7 +25,6 @@ class State:
     rate: float = 0.0
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
-    ending: float = 0.0
     pace: Pace | None = None
 
     def content(self, seconds: float, trainer: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +43,6 @@ class State:
             "rate": self.rate,
             "losses": self.losses,
             "first_loss": self.first_loss,
-            "ending": self.ending,
             "pace": asdict(self.pace),
         }
 
@@ -63,7 +61,6 @@ class State:
             rate=content["rate"],
             losses=list(content["losses"]),
             first_loss=content["first_loss"],
-            ending=content["ending"],
             pace=Pace(**content["pace"]),
         )
 

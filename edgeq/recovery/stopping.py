@@ -74,18 +74,6 @@ class Budget:
         return Budget(samples=left) if left >= batch_size else None
 
 
-def ending(seconds: float, watched: int, judging: int, budget: float) -> float:
-    """How much of a budget in seconds is kept for the end, where the best is chosen and judged; at most half of it.
-
-    Args:
-        seconds: that scoring the watched samples took.
-        watched: how many they are; three candidates compete on them.
-        judging: how many others there are, on which start and winner are scored.
-        budget: in seconds.
-    """
-    return min(seconds * (3 + 2 * judging / watched), budget / 2)
-
-
 @dataclass(frozen=True)
 class Point:
     """One point of the curve, on held-out samples.

@@ -61,11 +61,6 @@ class HeldOut:
     batches: tuple[tuple[Inputs, Outputs, torch.Tensor | None], ...]
     measure: Divergence
 
-    @property
-    def count(self) -> int:
-        """How many samples there are."""
-        return sum(len(inputs[0]) for inputs, _, _ in self.batches)
-
     @torch.no_grad()
     def scores(self, run: Callable[[Inputs], Outputs]) -> Scores:
         """Score a model that gives logits."""

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from edgeq.errors import UsageError
-from edgeq.recovery.stopping import Budget, Point, ending, warning, why_stop
+from edgeq.recovery.stopping import Budget, Point, warning, why_stop
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,6 @@ def test_budgets_are_read_as_they_are_written(text: str, budget: Budget) -> None
 def test_other_budgets_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="budget"):
         Budget.parse(text)
-
-
-def test_a_part_of_the_time_is_kept_for_the_judgement() -> None:
-    # Three candidates on the 100 watched samples, which took two seconds once, and two plans on 300 others.
-    assert ending(2.0, 100, 300, 120.0) == pytest.approx(3 * 2.0 + 2 * 6.0)
-    assert ending(2.0, 100, 1792, 30.0) == 15.0
 
 
 def test_a_budget_is_one_number() -> None:
