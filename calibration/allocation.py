@@ -21,13 +21,13 @@ from edgeq.calibration.divergence import Inputs, divergence, float_outputs
 from edgeq.calibration.gptq import gptq
 from edgeq.calibration.grids import activation_grids, largest_code
 from edgeq.calibration.layer import Layer
-from edgeq.calibration.parity import chosen
+from edgeq.calibration.parity import parity_of_rows
 from edgeq.calibration.ranges import Ranges
 from edgeq.calibration.sequential import UnitProgress, sequential
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
-from edgeq.plan.quantization import Quantization, QuantizedConstant, quantized_bias
+from edgeq.plan.quantization import PARITY_BITS, Quantization, QuantizedConstant, quantized_bias
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
@@ -127,7 +127,7 @@ def _at(problem: Layer, bits: int) -> Layer:
     """The problem at another width."""
     groups, outputs, depth = problem.weight.shape
     rows = problem.weight.reshape(-1, depth) if problem.per_channel else problem.weight.reshape(1, -1)
-    found = chosen(problem.name, rows.float().numpy(), bits)
+    found = parity_of_rows(rows.float().numpy(), bits) if bits <= PARITY_BITS else None
     parity = None if found is None else torch.from_numpy(found).double().expand(groups * outputs).reshape(groups, -1)
     return replace(problem, qmax=largest_code(bits, parity), parity=parity)
 

@@ -6,13 +6,12 @@ output channel (or one for the tensor, or for each block of an output's inputs, 
 Biases: int32, scale = input scale x weight scale, zeros where the model has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibration.parity import Parities
 from edgeq.calibration.ranges import Ranges
 from edgeq.errors import PlanError
 from edgeq.graph.graph import Graph
@@ -20,6 +19,7 @@ from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import (
     LARGEST_BIAS,
+    Number,
     Quantization,
     QuantizedConstant,
     affine_from_range,
@@ -101,16 +101,21 @@ class Weighted:
 
     def grid(self, scale: npt.NDArray[np.floating]) -> Quantization:
         """The grid of those scales, one for each of :attr:`rows`."""
-        if self.block:
-            shape = [s // self.block if i == self._inputs else s for i, s in enumerate(self.real.shape)]
-            cut = np.asarray(scale, np.float32).reshape(shape)
-            zero = np.zeros(shape, np.int64)
-            parity = None if self.parity is None else self.parity.reshape(shape)
-            return Quantization(cut, zero, self.bits, self._inputs, narrow=True, block=self.block, parity=parity)
-        shaped = np.asarray(scale, np.float32).reshape(() if self.axis is None else (-1,))
+        shaped = self.shaped(np.asarray(scale, np.float32))
+        parity = None if self.parity is None else self.shaped(self.parity)
+        axis = self._inputs if self.block else self.axis
         zero = np.zeros(shaped.shape, np.int64)
-        parity = None if self.parity is None else self.parity.reshape(shaped.shape)
-        return Quantization(shaped, zero, self.bits, self.axis, narrow=True, parity=parity)
+        return Quantization(shaped, zero, self.bits, axis, narrow=True, block=self.block, parity=parity)
+
+    def shaped(self, part: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """What there is for each of :attr:`rows`, in the shape of the grid's scales."""
+        if not self.block:
+            return part.reshape(() if self.axis is None else (-1,))
+        return part.reshape([s // self.block if i == self._inputs else s for i, s in enumerate(self.real.shape)])
+
+
+#: A weight -> the parity of each of its rows' codes, or None (``parity.py``).
+Parities = Callable[[Weighted], npt.NDArray[np.int64] | None]
 
 
 def largest_code(bits: int, parity: object | None) -> int:
@@ -149,7 +154,7 @@ def weighted(graph: Graph, skeleton: Skeleton, parities: Parities) -> dict[str, 
         whole = Weighted(
             value, np.asarray(real, np.float32), bits, axis, tuple(units), own, power_of_two=skeleton.power_of_two
         )
-        found[value] = replace(whole, parity=parities(value, whole.rows, bits))
+        found[value] = replace(whole, parity=parities(whole))
     return found
 
 

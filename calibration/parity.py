@@ -5,20 +5,17 @@ few large numbers among many small ones needs a zero: each of the small ones wou
 transformer few rows are such, but they make the largest of its values.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeq.calibration.grids import Parities, Weighted
 from edgeq.calibration.layer import Layer
 from edgeq.calibration.mse_scale import mse_scale
 from edgeq.plan.plan import Plan
 from edgeq.plan.quantization import PARITY_BITS
 
 IntArray = npt.NDArray[np.int64]
-#: (weight's name, its numbers as (scales, numbers on that scale), bits) -> parity of each scale's codes, or None.
-Parities = Callable[[str, npt.NDArray[np.float32], int], IntArray | None]
 
 #: A row keeps a zero where that leaves less than this part of the squared error that odd codes leave.
 WORTH = 0.5
@@ -26,28 +23,33 @@ WORTH = 0.5
 SPARSE = 0.25
 
 
-def whole(name: str, rows: npt.NDArray[np.float32], bits: int) -> None:
+def whole(weight: Weighted) -> None:
     """Codes are all whole numbers: for rounding on a scale that covers the largest weight."""
 
 
-def chosen(name: str, rows: npt.NDArray[np.float32], bits: int) -> IntArray | None:
+def chosen(weight: Weighted) -> IntArray | None:
     """By the squared error of each row on its best scale, where the bits are few."""
-    if bits > PARITY_BITS or not rows.size:
-        return None
-    if float((rows == 0).mean()) >= SPARSE:
-        return np.zeros(len(rows), np.int64)
-    odd, even = (_least_error(rows, bits, parity) for parity in (1, 0))
-    return np.asarray((even >= WORTH * odd) & (even > 0), np.int64)
+    return None if weight.bits > PARITY_BITS else parity_of_rows(weight.rows, weight.bits)
 
 
 def of(plan: Plan) -> Parities:
     """As the plan's weights have it."""
 
-    def own(name: str, rows: npt.NDArray[np.float32], bits: int) -> IntArray | None:
-        parity = plan.weights[name].quantization.parity
+    def own(weight: Weighted) -> IntArray | None:
+        parity = plan.weights[weight.name].quantization.parity
         return None if parity is None else parity.reshape(-1)
 
     return own
+
+
+def parity_of_rows(rows: npt.NDArray[np.float32], bits: int) -> IntArray | None:
+    """The parity of each of (scales, numbers on that scale), for so few bits; None where there are no numbers."""
+    if not rows.size:
+        return None
+    if float((rows == 0).mean()) >= SPARSE:
+        return np.zeros(len(rows), np.int64)
+    odd, even = (_least_error(rows, bits, parity) for parity in (1, 0))
+    return np.asarray((even >= WORTH * odd) & (even > 0), np.int64)
 
 
 def _least_error(rows: npt.NDArray[np.float32], bits: int, parity: int) -> npt.NDArray[np.float32]:

@@ -18,6 +18,7 @@ import torch
 from edgeq.calibration.columns import from_rows, has_columns, scales_of_rows, to_rows
 from edgeq.calibration.grids import (
     Array,
+    Parities,
     Weighted,
     constant_codes,
     output_channels,
@@ -27,7 +28,7 @@ from edgeq.calibration.grids import (
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
 from edgeq.calibration.moments import Moments, means, moments, output_variances
-from edgeq.calibration.parity import Parities, chosen
+from edgeq.calibration.parity import chosen
 from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.walk import Walk
 from edgeq.graph.graph import Graph
@@ -193,6 +194,4 @@ def _parity(graph: Graph, unit: Unit, weight: Weighted, rows: torch.Tensor) -> t
     """The parity of the weight's codes, shaped like the scales of its rows."""
     if weight.parity is None:
         return None
-    own = weight.grid(np.ones(len(weight.parity))).parity
-    assert own is not None
-    return scales_of_rows(graph, unit, own, rows, blocked=bool(weight.block))
+    return scales_of_rows(graph, unit, weight.shaped(weight.parity), rows, blocked=bool(weight.block))

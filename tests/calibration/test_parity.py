@@ -8,7 +8,7 @@ import torch
 from edgeq.calibration.grids import weighted
 from edgeq.calibration.layer import Layer, nearest_code
 from edgeq.calibration.methods import METHODS, Method, method
-from edgeq.calibration.parity import chosen, of, whole
+from edgeq.calibration.parity import chosen, of, parity_of_rows, whole
 from edgeq.calibration.ranges import observe
 from edgeq.errors import PlanError
 from edgeq.exporters import onnx as onnx_format
@@ -102,9 +102,9 @@ def test_a_row_of_few_large_numbers_keeps_a_zero_and_a_bell_does_not() -> None:
     outliers = (0.02 * bell).astype(np.float32)
     outliers[:, :8] = bell[:, :8]
     for bits in (2, 3):
-        np.testing.assert_array_equal(chosen("w", np.concatenate([bell, outliers]), bits), [1] * 4 + [0] * 4)
-    assert chosen("w", bell, 4) is None
-    assert whole("w", bell, 2) is None
+        np.testing.assert_array_equal(parity_of_rows(np.concatenate([bell, outliers]), bits), [1] * 4 + [0] * 4)
+    for parities, bits in ((chosen, "w4a8"), (whole, "w2a8")):
+        assert all(weight.parity is None for weight in weighted(GRAPH, skeleton(GRAPH, bits), parities).values())
 
 
 def test_gradients_reach_the_weight_and_the_scale() -> None:
