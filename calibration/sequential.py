@@ -3,7 +3,7 @@
 For every unit with a weight, in the order of the model:
 1. gather the moments of its input in the float and in the quantized model up to here (``walk.py``, ``moments.py``);
 2. let the rounding method choose codes and scale for the layer's least squares (``layer.py``);
-3. let the bias take up the difference of the means: c = b + W m_f - V m_q (empirical bias correction, exact);
+3. let the bias take up the difference of the output's means: c = b + E W x_f - E V x_q (empirical bias correction);
 4. run the quantized unit, so that the next ones see its error.
 A unit that is not a matrix product in one or two dimensions is rounded to nearest, with its bias corrected.
 """
@@ -27,7 +27,7 @@ from edgeq.calibration.grids import (
     weighted,
 )  # fmt: skip
 from edgeq.calibration.layer import Layer, layer
-from edgeq.calibration.moments import Moments, means, moments, output_variances
+from edgeq.calibration.moments import moments
 from edgeq.calibration.parity import chosen
 from edgeq.calibration.parts import Store, dump, load
 from edgeq.calibration.walk import Walk
@@ -80,8 +80,7 @@ def sequential(
     problems = weighted(graph, skeleton, parities)
     state = _State(graph, walk, problems, rounding, match_variance, first_order, store or (lambda _, make: make()))
     for done, unit in enumerate(walk.units()):
-        weight, bias = state.choose(unit)
-        walk.advance(unit, weight, bias)
+        walk.advance(unit, *state.choose(unit))
         if progress is not None:
             progress(unit.module or unit.name, done + 1, len(skeleton.units))
     return Plan(skeleton, activations, state.weights, state.biases, walk.constants, method)
@@ -101,32 +100,33 @@ class _State:
     weights: dict[str, QuantizedConstant] = field(default_factory=dict)
     biases: dict[str, QuantizedConstant] = field(default_factory=dict)
 
-    def choose(self, unit: Unit) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The weight and bias of a unit as real tensors for the walk; None where they stay as they are."""
+    def choose(self, unit: Unit) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """A unit's weight and bias as real tensors, and its scale: what :meth:`Walk.advance` asks for."""
         if unit.weight is None or unit.weight not in self.problems:
-            return None, None
+            return None, None, None
         weight = self.problems[unit.weight]
         chosen = load(self.store(f"layer {unit.name}", lambda: dump(self._chosen(unit, weight))))
         constant = QuantizedConstant(chosen["codes"].astype(np.int64), weight.grid(chosen["scale"]))
         self.weights[unit.weight] = constant
-        real = torch.from_numpy(np.ascontiguousarray(constant.real))
+        real, scale = torch.from_numpy(np.ascontiguousarray(constant.real)), None
+        if has_columns(self.graph, unit) and (unit.integer or self.match_variance):
+            factor, scale = _factors(constant)
+            self.walk.multiply(unit, factor)
         if not unit.integer:
-            return real, None
+            return real, None, scale
         grid = self.walk.activations[unit.inputs[0]]
         self.biases[unit.name] = quantized_bias(chosen["bias"], grid, constant.quantization)
-        return real, torch.from_numpy(self.biases[unit.name].real.astype(np.float64))
+        return real, torch.from_numpy(self.biases[unit.name].real.astype(np.float64)), scale
 
     def _chosen(self, unit: Unit, weight: Weighted) -> dict[str, np.ndarray]:
         """Codes and scales of the unit's weight, and its real bias."""
-        known = has_columns(self.graph, unit)
-        found = (means if self.first_order else moments)(self.walk, unit) if known else None
         # A weight that several units share is chosen at the first.
-        constant = self.weights.get(weight.name) or self._codes(weight, unit, found)
+        constant = self.weights.get(weight.name) or self._codes(weight, unit)
         codes = constant.codes.astype(np.int8 if weight.bits <= 8 else np.int64)
-        return {"codes": codes, "scale": constant.quantization.scale, "bias": self._bias(unit, constant, found)}
+        return {"codes": codes, "scale": constant.quantization.scale, "bias": self._bias(unit, constant)}
 
-    def _codes(self, weight: Weighted, unit: Unit, found: Moments | None) -> QuantizedConstant:
-        if found is None:
+    def _codes(self, weight: Weighted, unit: Unit) -> QuantizedConstant:
+        if not has_columns(self.graph, unit):
             grid = weight.grid(safe_scales(weight, weight.covering, self.graph, self.walk.activations))
             return QuantizedConstant(grid.quantize(weight.real), grid)
         rows = torch.from_numpy(to_rows(self.graph, unit, weight.real).copy())
@@ -134,11 +134,12 @@ class _State:
         power = weight.power_of_two
         parity = _parity(self.graph, unit, weight, rows)
         if self.first_order:
-            problem = Layer(rows, rows, found.qq, weight.qmax, per_channel, unit.name, weight.block, parity, power)
+            nothing = torch.empty(0)
+            problem = Layer(rows, rows, nothing, weight.qmax, per_channel, unit.name, weight.block, parity, power)
         else:
             problem = layer(
                 rows,
-                found,
+                moments(self.walk, unit),
                 weight.qmax,
                 per_channel,
                 name=unit.name,
@@ -147,17 +148,21 @@ class _State:
                 power_of_two=power,
             )
         codes, scale = self.rounding(problem)
-        if self.match_variance and not power:  # which would be rounded away
-            variances = output_variances(self.walk, unit, rows, codes * problem.wide(scale))
-            gain = _gain(*variances, per_channel)
-            scale = problem.storable(scale * gain[:, :, None]) if weight.block else scale * gain
+        integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
+        constant = self._on_scales(unit, weight, integers, scale)
+        if not self.match_variance or power:  # which would be rounded away
+            return constant
+        gain = self._gain(unit, weight, constant).reshape(scale.shape[:2])
+        wide = problem.storable(scale * (gain[:, :, None] if weight.block else gain))
+        return self._on_scales(unit, weight, integers, wide)
+
+    def _on_scales(self, unit: Unit, weight: Weighted, codes: Codes, scale: torch.Tensor) -> QuantizedConstant:
+        """Codes (graph's layout) on the scales of their rows."""
         if weight.block:
-            integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
-            return QuantizedConstant(integers, weight.grid(from_rows(self.graph, unit, scale.numpy())))
+            return QuantizedConstant(codes, weight.grid(from_rows(self.graph, unit, scale.numpy())))
         flat = scale.reshape(-1).numpy() if weight.axis is not None else scale.reshape(-1)[:1].numpy()
         safe = safe_scales(weight, flat, self.graph, self.walk.activations)
-        integers = from_rows(self.graph, unit, codes.numpy()).astype(np.int64)
-        return self._on_safe_scales(weight, integers, flat, safe)
+        return self._on_safe_scales(weight, codes, flat, safe)
 
     def _on_safe_scales(self, weight: Weighted, codes: Codes, scale: Reals, safe: Array) -> QuantizedConstant:
         grid = weight.grid(safe)
@@ -172,22 +177,30 @@ class _State:
         shape[weight.axis] = -1
         return QuantizedConstant(np.where(widened.reshape(shape), rounded, codes), grid)
 
-    def _bias(self, unit: Unit, constant: QuantizedConstant, found: Moments | None) -> Reals:
+    def _bias(self, unit: Unit, constant: QuantizedConstant) -> Reals:
         original = real_bias(self.graph, unit)
         bias = np.zeros(output_channels(self.graph, unit)) if original is None else original
-        if found is None or unit.weight is None or not unit.integer:
+        if not unit.integer or not has_columns(self.graph, unit):
             return np.asarray(bias)
-        float_rows = torch.from_numpy(to_rows(self.graph, unit, self.problems[unit.weight].real).copy())
-        rows = torch.from_numpy(to_rows(self.graph, unit, constant.real).copy())
-        shift = (float_rows @ found.mean_f[:, :, None] - rows @ found.mean_q[:, :, None]).reshape(-1)
-        return np.asarray(bias + shift.numpy())
+        factor, scale = _factors(constant)
+        real, quantized = self.walk.multiply(unit, factor)
+        return np.asarray(bias + (real.mean - scale * quantized.mean).numpy())
+
+    def _gain(self, unit: Unit, weight: Weighted, constant: QuantizedConstant) -> torch.Tensor:
+        """By how much each output must grow to have the float model's variance, within [1/2, 3] (channels,)."""
+        factor, scale = _factors(constant)
+        real, quantized = self.walk.multiply(unit, factor)
+        wanted, has = real.variance, scale.square() * quantized.variance
+        if weight.axis is None:
+            wanted, has = (variance.sum().expand_as(variance) for variance in (wanted, has))
+        return torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)
 
 
-def _gain(wanted: torch.Tensor, has: torch.Tensor, per_channel: bool) -> torch.Tensor:
-    """By how much each output must grow to have the float model's variance, within [1/2, 3] (groups, outputs)."""
-    if not per_channel:
-        wanted, has = (variance.sum().expand_as(variance) for variance in (wanted, has))
-    return torch.sqrt(wanted.clamp(min=0) / has.clamp(min=1e-30)).clamp(0.5, 3.0)
+def _factors(constant: QuantizedConstant) -> tuple[torch.Tensor, torch.Tensor]:
+    """A weight as what its products are made with, and the scale of each product: its codes, where that is possible."""
+    if constant.quantization.block:
+        return torch.from_numpy(np.array(constant.real)), torch.tensor(1.0)
+    return torch.from_numpy(constant.codes.astype(np.float32)), torch.from_numpy(np.array(constant.quantization.scale))
 
 
 def _parity(graph: Graph, unit: Unit, weight: Weighted, rows: torch.Tensor) -> torch.Tensor | None:

@@ -3,7 +3,7 @@
 A method that chooses one layer's integers needs that layer's input in the float model and in the model whose earlier
 layers are quantized already. Running both models anew for every layer costs the square of the depth; here each unit
 runs once on each side, and a value is released after its last reader. Memory is bounded: values are held as
-``streams.py`` does, and batches are cut so that no single tensor is large.
+``streams.py`` does, and batches are cut so that no single tensor is large (``batch.py``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 import torch
 
+from edgeq.calibration.batch import Inputs, cut
+from edgeq.calibration.output import Output
 from edgeq.calibration.streams import Streams, decode, encode
 from edgeq.errors import DataError
-from edgeq.graph.execute import as_tensor, iterate_values, to_torch
+from edgeq.graph.execute import as_tensor
 from edgeq.graph.graph import Graph, name
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.simulate.integer import call_node
 
-#: A batch is cut until its largest value is no larger: allocators hand out such blocks again without new page faults.
-LARGEST_TENSOR = 16 * 2**20
+#: Bytes of a unit's products that are held.
+HELD = 128 * 2**20
 
-Inputs = tuple[torch.Tensor, ...]
+_Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(eq=False)
@@ -58,7 +60,7 @@ class Walk:
         Raises:
             DataError: there are none.
         """
-        for batch in _cut(self.graph, samples, most):
+        for batch in cut(self.graph, samples, most):
             for value, tensor in zip(self.graph.inputs, batch, strict=True):
                 self.real.append(name(value), tensor)
                 self.quantized.append(name(value), tensor)
@@ -67,6 +69,7 @@ class Walk:
             raise DataError("there are no calibration samples")
         self._dead_after = _dead_after(self.graph, self.skeleton)
         self._cache: dict[str, torch.Tensor] = {}
+        self._products: _Products | None = None
         return self
 
     def units(self) -> Iterator[Unit]:
@@ -78,26 +81,83 @@ class Walk:
         value = unit.inputs[0]
         return self.real_reader(index)(value), self.reader(unit, index, {})(value)
 
-    def advance(self, unit: Unit, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> None:
+    def multiply(self, unit: Unit, factor: torch.Tensor) -> tuple[Output, Output]:
+        """Multiply a unit's inputs by its weight, without the bias; :meth:`advance` goes on from the products.
+
+        Args:
+            unit: the next one, with a weight.
+            factor: the weight on the quantized side, in the graph's layout; codes, where the scale is still open.
+
+        Returns:
+            What the float weight makes of the float inputs, and what ``factor`` makes of the quantized ones.
+        """
+        if self._products is None or not self._products.are(unit, factor):
+            axis = channel_axis(self.graph.node(unit.name))
+            sides = Output(axis), Output(axis)
+            held: list[_Pair] = []
+            small = False
+            for index in range(self.batches):
+                pair = self._multiplied(unit, factor, index)
+                for side, product in zip(sides, pair, strict=True):
+                    side.add(product)
+                if not index:  # the first batch is the largest
+                    small = self.batches * sum(product.numel() * product.element_size() for product in pair) <= HELD
+                if small:
+                    held.append(pair)
+            self._products = _Products(unit.name, factor, sides, held)
+        return self._products.outputs
+
+    def _multiplied(self, unit: Unit, factor: torch.Tensor, index: int) -> _Pair:
+        """One batch of a unit's products in the float and in the quantized model."""
+        anchor, replaced = self.graph.node(unit.name), {unit.weight or "": factor}
+        with torch.no_grad():
+            real, quantized = (
+                call_node(self.graph, anchor, _without(unit.bias, read))[0]
+                for read in (self.real_reader(index), self.reader(unit, index, replaced))
+            )
+        return real, quantized
+
+    def advance(
+        self,
+        unit: Unit,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None,
+    ) -> None:
         """Run a unit on both sides; the quantized side with that weight and bias, each in the graph's layout.
 
         Args:
             unit: the next one.
             weight: real values on the weight's grid; None where the weight stays in float.
             bias: (channels,); None keeps the float one.
+            scale: of the products of :meth:`multiply`, (channels,) or one number; None if there are none.
         """
         replaced = self.replaced(unit, weight, bias)
+        node, products = self.graph.node(unit.name), None if scale is None else self._products
         with torch.no_grad():
             for index in range(self.batches):
-                results = self.run(unit, self.real_reader(index))
-                for value, tensor in zip(unit.outputs, results, strict=False):
+                sides = self.real_reader(index), self.reader(unit, index, replaced)
+                first: list[torch.Tensor | None] = [None, None]
+                if products is not None and scale is not None:
+                    held = products.held
+                    real, quantized = held[index] if held else self._multiplied(unit, products.factor, index)
+                    scaled = quantized * _spread(scale, quantized, node)
+                    first = [self._with_bias(unit, y, read) for y, read in zip((real, scaled), sides, strict=True)]
+                for value, tensor in zip(unit.outputs, self.run(unit, sides[0], first=first[0]), strict=False):
                     self.real.append(value, tensor)
-                results = self.run(unit, self.reader(unit, index, replaced), bias)
-                for value, tensor in zip(unit.outputs, results, strict=False):
+                for value, tensor in zip(unit.outputs, self.run(unit, sides[1], bias, first[1]), strict=False):
                     self.quantized.append(value, tensor, self.activations.get(value) if unit.integer else None)
+        self._products = None
         for value in self._dead_after.get(unit.name, ()):
             self.real.drop(value)
             self.quantized.drop(value)
+
+    def _with_bias(self, unit: Unit, product: torch.Tensor, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        """A product with the bias that its own node adds."""
+        anchor = self.graph.node(unit.name)
+        if unit.bias is None or all(value is None or value.name != unit.bias for value in anchor.inputs):
+            return product
+        return product + _spread(read(unit.bias).reshape(-1), product, anchor)
 
     def replaced(self, unit: Unit, weight: torch.Tensor | None, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """A unit's chosen weight and bias by value name, in the graph's layout."""
@@ -143,9 +203,20 @@ class Walk:
         return tensor if grid is None else decode(encode(tensor, grid), grid)
 
     def run(
-        self, unit: Unit, read: Callable[[str], torch.Tensor], bias: torch.Tensor | None = None
+        self,
+        unit: Unit,
+        read: Callable[[str], torch.Tensor],
+        bias: torch.Tensor | None = None,
+        first: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """One unit on what ``read`` gives by value name: its outputs, not yet on a grid."""
+        """One unit on what ``read`` gives by value name: its outputs, not yet on a grid.
+
+        Args:
+            unit: which one.
+            read: a value's tensor.
+            bias: of a unit that has none in the graph.
+            first: what its first node makes, if that is known.
+        """
         values: dict[str, torch.Tensor] = {}
 
         def read_inside(value: str) -> torch.Tensor:
@@ -154,33 +225,39 @@ class Walk:
         results: tuple[torch.Tensor, ...] = ()
         for position, node_name in enumerate(unit.nodes):
             node = self.graph.node(node_name)
-            results = call_node(self.graph, node, read_inside)
+            results = (first,) if position == 0 and first is not None else call_node(self.graph, node, read_inside)
             if position == 0 and bias is not None and unit.bias is None:
                 results = (results[0] + _spread(bias, results[0], node), *results[1:])
             values |= {name(v): r for v, r in zip(node.outputs, results, strict=False) if v.name}
         return results
 
 
-def _cut(graph: Graph, samples: Iterable[Inputs], limit: int | None) -> Iterator[Inputs]:
-    """The samples in batches whose largest value stays small; a model of fixed batch takes them as they are."""
-    fixed = any(value.shape is None or isinstance(value.shape[0], int) for value in graph.inputs if value.shape != ())
-    most = 0
-    for batch in samples:
-        if fixed or not all(tensor.ndim and len(tensor) == len(batch[0]) for tensor in batch):
-            yield batch
-            continue
-        if not most:
-            with torch.no_grad():
-                one = tuple(tensor[:1] for tensor in batch)
-                largest = max(t.numel() * t.element_size() for _, t in iterate_values(to_torch(graph), one))
-            most = max(1, min(LARGEST_TENSOR // max(largest, 1), limit or len(batch[0])))
-        yield from zip(*(torch.split(tensor, most) for tensor in batch), strict=True)
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """What :meth:`Walk.multiply` made: batch by batch, or nothing where it is large and is better made once more."""
+
+    unit: str
+    factor: torch.Tensor
+    outputs: tuple[Output, Output]
+    held: list[_Pair]
+
+    def are(self, unit: Unit, factor: torch.Tensor) -> bool:
+        return self.unit == unit.name and torch.equal(self.factor, factor)
 
 
-def _spread(bias: torch.Tensor, output: torch.Tensor, node: ir.Node) -> torch.Tensor:
+def _without(bias: str | None, read: Callable[[str], torch.Tensor]) -> Callable[[str], torch.Tensor]:
+    return lambda value: torch.zeros_like(read(value)) if value == bias else read(value)
+
+
+def channel_axis(node: ir.Node) -> int:
+    """The axis of a weighted node's output that counts its channels."""
+    return 1 if node.op_type in ("Conv", "ConvTranspose") else -1
+
+
+def _spread(channels: torch.Tensor, output: torch.Tensor, node: ir.Node) -> torch.Tensor:
     shape = [1] * output.ndim
-    shape[1 if node.op_type in ("Conv", "ConvTranspose") else -1] = -1
-    return bias.to(torch.float32).reshape(shape)
+    shape[channel_axis(node)] = -1
+    return channels.to(torch.float32).reshape(shape)
 
 
 def _dead_after(graph: Graph, skeleton: Skeleton) -> dict[str, list[str]]:
@@ -189,8 +266,8 @@ def _dead_after(graph: Graph, skeleton: Skeleton) -> dict[str, list[str]]:
         for node_name in unit.nodes:
             read = [v for v in graph.node(node_name).inputs if v is not None and graph.constant(v) is None]
             last |= dict.fromkeys((name(v) for v in read), unit.name)
-        for output in unit.outputs:
-            last.setdefault(output, unit.name)
+        for value in unit.outputs:
+            last.setdefault(value, unit.name)
     dead: dict[str, list[str]] = {}
     for value, unit_name in last.items():
         dead.setdefault(unit_name, []).append(value)

@@ -8,6 +8,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -159,10 +160,15 @@ def _is_plain(attribute: Any) -> bool:
 def context(function: Callable[..., Any], node: ir.Node, opset: int) -> dict[str, Any]:
     # Ops whose meaning changed between opsets, or that depend on how many outputs are asked for, declare it; so do
     # ops that must tell apart types which are held alike (int4 and int8).
-    wanted = inspect.signature(function).parameters
+    wanted = _parameters(function)
     types = tuple(0 if value is None or value.dtype is None else int(value.dtype) for value in node.inputs)
     offered = {"opset": opset, "outputs": len(node.outputs), "input_types": types}
     return {key: value for key, value in offered.items() if key in wanted}
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def named_outputs(graph: Graph, result: torch.Tensor | tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 
 from edgeq.calibration.absorption import absorb, absorbable
+from edgeq.calibration.batch import at_once
+from edgeq.calibration.data import Dataset
 from edgeq.calibration.divergence import Distance, distance, float_outputs
 from edgeq.calibration.equalization import equalize, highest
 from edgeq.calibration.methods import method
@@ -121,7 +123,8 @@ class _Stage:
         def compute() -> bytes:
             module = self.model.module if graph is self.model.graph else to_torch(graph)
             data = self.sets.calibration
-            found = observe(module, data, self.skeleton, BY_NAME[observer], progress=self.reporter.advance)
+            each = BY_NAME[observer]
+            found = observe(module, data, self.skeleton, each, batch=self._at_once, progress=self.reporter.advance)
             return json.dumps(asdict(found)).encode()
 
         stored = json.loads(self.folder.stage("ranges", self._key(graph) | {"observer": observer}, compute))
@@ -172,14 +175,14 @@ class _Stage:
         """The graph with equalized weights and its ranges, by the observer of these ranges."""
         if not pairs(graph, bounded=True):
             return None
-        made = equalize(graph, highest(graph, self.model.batches(self.sets.calibration.take(_REACH), _BATCH)))
+        made = equalize(graph, highest(graph, self._small(self.sets.calibration.take(_REACH))))
         return made, self._ranges_like(ranges, made)
 
     def absorbed(self, graph: Graph, ranges: Ranges) -> tuple[Graph, Ranges] | None:
         """The graph with high biases moved into the layers behind and its ranges, by the observer of these ranges."""
         if not absorbable(graph, self.skeleton):
             return None
-        made = absorb(graph, self.skeleton, self._calibration)
+        made = absorb(graph, self.skeleton, self._small(self.sets.calibration))
         return None if made is graph else (made, self._ranges_like(ranges, made))
 
     def _ranges_like(self, ranges: Ranges, graph: Graph) -> Ranges:
@@ -192,7 +195,16 @@ class _Stage:
     @cached_property
     def _judges(self) -> list[tuple[torch.Tensor, ...]]:
         assert self.sets.probe is not None
-        return self.model.batches(self.sets.probe.take(_JUDGES), _BATCH)
+        return self._small(self.sets.probe.take(_JUDGES))
+
+    def _small(self, data: Dataset) -> list[tuple[torch.Tensor, ...]]:
+        """Samples in batches of which no value is large."""
+        return self.model.batches(data, self._at_once)
+
+    @cached_property
+    def _at_once(self) -> int:
+        first = self.model.batches(self.sets.calibration.take(_BATCH), _BATCH)[0]
+        return min(_BATCH, at_once(self.model.graph, self.model.module, first))
 
     @cached_property
     def _reference(self) -> list[tuple[torch.Tensor, ...]]:

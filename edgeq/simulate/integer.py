@@ -205,13 +205,11 @@ def call_node(graph: Graph, node: ir.Node, read: Callable[[str], torch.Tensor]) 
     op = OPS[node.domain, node.op_type]
     args: list[Any] = []
     for position, value in enumerate(node.inputs):
-        constant = graph.constant(value) if value is not None else None
+        constant = graph.constant(value) if position in op.static else None
         if value is None:
             args.append(None)
-        elif constant is not None and position in op.static:
-            args.append(constant.tolist())
         else:
-            args.append(read(name(value)))
+            args.append(read(name(value)) if constant is None else constant.tolist())
     result = op.function(*args, **attributes(node), **context(op.function, node, graph.opset))
     return result if isinstance(result, tuple) else (result,)
 

@@ -28,10 +28,9 @@ def problem(
 
 
 def moments_of(x: torch.Tensor, q: torch.Tensor) -> Moments:
-    mean_f, mean_q = x.mean(2), q.mean(2)
-    a, b = x - mean_f[:, :, None], q - mean_q[:, :, None]
+    a, b = (side - side.mean(2, keepdim=True) for side in (x, q))
     n = x.shape[2]
-    return Moments(b @ b.mT / n, a @ b.mT / n, mean_f, mean_q, n)
+    return Moments(b @ b.mT / n, a @ b.mT / n)
 
 
 def exhaustive(layer_: Layer, scale: torch.Tensor) -> torch.Tensor:

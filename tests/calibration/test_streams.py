@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeq.calibration import walk as walking
+from edgeq.calibration import batch as batching
 from edgeq.calibration.moments import moments
 from edgeq.calibration.ranges import observe
 from edgeq.calibration.streams import Streams, decode, encode
@@ -54,7 +54,7 @@ def test_small_batches_and_the_file_give_the_same_moments(monkeypatch: pytest.Mo
     made = skeleton(graph)
     found = []
     for largest, budget in ((1 << 24, 1 << 28), (1 << 12, 5000)):
-        monkeypatch.setattr(walking, "LARGEST_TENSOR", largest)
+        monkeypatch.setattr(batching, "LARGEST_TENSOR", largest)
         ranges = observe(to_torch(graph), [(x,)], made)
         activations = {v: affine_from_range(*ranges[group], 8) for v, group in made.groups.items()}
         walk = Walk(graph, made, activations, real=Streams(budget), quantized=Streams(budget)).start([(x,)])
