@@ -4,10 +4,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgeq.basin.verdict import BEYOND_ROUNDING, Verdict
+from edgeq.basin.verdict import Verdict
 from edgeq.plan.bits import Bits
 
 _NAMED = 4
+#: A training that is tried first, and one that is tried after it; the longer one in seconds too.
+_SHORT, _LONG, _LONG_SECONDS = "2min", "10min", 600.0
 #: What an fnmatch pattern takes for itself.
 _SPECIAL = {"[": "[[]", "*": "[*]", "?": "[?]"}
 
@@ -20,7 +22,7 @@ def remedy(
     safe_bits: Mapping[str, int | None],
     *,
     activations_share: float = 0.0,
-    trained: bool = False,
+    trained: float = 0.0,
 ) -> tuple[str, ...]:
     """Commands, the most promising first.
 
@@ -31,23 +33,22 @@ def remedy(
         blamed: the layers to blame, worst first.
         safe_bits: the fewest safe bits of each layer.
         activations_share: the share of D that quantized activations add.
-        trained: a short training was tried, and the candidate is what came of it.
+        trained: the seconds of training that the candidate is what came of; infinity where they are not known.
     """
     asked = f"{command} --bits {bits}"
     wider = _wider(asked, command, bits, blamed, safe_bits, activations_share)
-    if verdict.name == "inside":
+    if verdict.kind == "inside":
         return (asked,)
-    if verdict.name == "broken":
+    if verdict.kind == "broken":
         model = " ".join(shlex.quote(word) for word in shlex.split(command)[2:3])
         return f"edgeq inspect {model}", f"{asked} --observer percentile"
-    shortly = not trained and (verdict.name == "exit" or BEYOND_ROUNDING in verdict.cause)
-    training = f"{asked} --method auto --recover-budget {'2min' if shortly else '10min'}"
-    if shortly:
-        return training, wider
-    if verdict.name == "slope" and BEYOND_ROUNDING not in verdict.cause:
-        first = "statistics" if "statistics" in verdict.cause else "gptq+variance"
+    if verdict.kind in ("statistics", "rounding", "activations"):
+        first = "statistics" if verdict.kind == "statistics" else "gptq+variance"
         return f"{asked} --method {first}", f"{asked} --method auto", wider
-    return wider, training
+    training = f"{asked} --method auto --recover-budget"
+    if trained == 0 and verdict.kind in ("exit", "rounded"):
+        return f"{training} {_SHORT}", wider
+    return (wider, f"{training} {_LONG}") if trained < _LONG_SECONDS else (wider,)
 
 
 def _wider(

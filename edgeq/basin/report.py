@@ -11,12 +11,13 @@ from edgeq.basin.reading import Reading
 def to_json(diagnosis: Diagnosis, remedies: Sequence[str]) -> dict[str, Any]:
     """Plain data; numbers that are infinite or not defined are null.
 
-    Scripts may rely on ``verdict``, ``D``, ``A``, ``E``, ``K``, ``R``, ``I``, ``p``, ``t_star``, ``repaired``,
-    ``layers`` (name, blame, half_width, safe_bits) and ``remedy``.
+    Scripts may rely on ``verdict``, ``kind``, ``D``, ``A``, ``E``, ``K``, ``R``, ``I``, ``p``, ``t_star``,
+    ``repaired``, ``layers`` (name, blame, half_width, safe_bits) and ``remedy``.
     """
     trial = diagnosis.probe
     found = {
         "verdict": diagnosis.verdict.name,
+        "kind": diagnosis.verdict.kind,
         "cause": diagnosis.verdict.cause,
         "evidence": list(diagnosis.verdict.evidence),
         "remedy": list(remedies),

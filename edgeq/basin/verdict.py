@@ -21,6 +21,7 @@ The thresholds are fitted on the fitting models of ``benchmarks/diagnostic`` and
 numbers and what they reach are in ``docs/diagnostic.md``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,10 +31,18 @@ from edgeq.task import Task
 
 Name = Literal["inside", "slope", "exit", "far", "broken"]
 VERDICTS: tuple[Name, ...] = ("inside", "slope", "exit", "far", "broken")
-
-
-#: What is said of a candidate that no trial of rounding brings nearer.
-BEYOND_ROUNDING = "a short training, or more bits, may come nearer"
+#: What did it; four of them are a slope.
+Kind = Literal["inside", "statistics", "rounding", "rounded", "activations", "exit", "far", "broken"]
+_NAMES: Mapping[Kind, Name] = {
+    "inside": "inside",
+    "statistics": "slope",
+    "rounding": "slope",
+    "rounded": "slope",
+    "activations": "slope",
+    "exit": "exit",
+    "far": "far",
+    "broken": "broken",
+}
 
 
 @dataclass(frozen=True)
@@ -127,14 +136,20 @@ class Verdict:
     """What is wrong.
 
     Attributes:
-        name: inside, slope, exit, far or broken.
-        cause: what did it, in one line.
+        kind: what the remedies are chosen by. Of a slope: the *statistics* have shifted; *rounding* can be better; the
+            candidate is *rounded* as near as rounding comes; the *activations*' grids add most. Else the name.
+        cause: the same in one line, for people.
         evidence: the numbers that decided, one line each.
     """
 
-    name: Name
+    kind: Kind
     cause: str
     evidence: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> Name:
+        """Inside, slope, exit, far or broken."""
+        return _NAMES[self.kind]
 
 
 def is_inside(facts: Facts, task: Task, thresholds: Thresholds) -> bool:
@@ -205,19 +220,21 @@ def decide(
         return Verdict("inside", "the deployed point lies in the float model's basin")
     best = raw if repaired is None else repaired
     if repaired is not None and is_inside(repaired, task, thresholds):
-        return Verdict("slope", "a shift of the layers' output statistics, which re-estimating them undoes")
+        cause = "a shift of the layers' output statistics, which re-estimating them undoes"
+        return Verdict("statistics", cause)
     wall = met_wall(best, thresholds) or has_saturated(best, thresholds)
     behind = "behind a wall of the basin, yet" if wall else "high, but within the quadratic region:"
     if trials.rounded is not None:
         if rounding_cures(raw, trials, task, thresholds):
-            if trials.rounded is not None and trials.rounded >= raw.D:
-                return Verdict("slope", f"{behind} as near as rounding comes; {BEYOND_ROUNDING}")
-            return Verdict("slope", f"{behind} better rounding on the same grid comes back")
+            if trials.rounded >= raw.D:
+                cause = f"{behind} as near as rounding comes; a short training, or more bits, may come nearer"
+                return Verdict("rounded", cause)
+            return Verdict("rounding", f"{behind} better rounding on the same grid comes back")
     elif not wall:
-        cause = f"{behind} better rounding helps"
         if best.activations_share > 0.5:
             cause = "the activations' grids: better ranges, equalization or more activation bits help"
-        return Verdict("slope", cause)
+            return Verdict("activations", cause)
+        return Verdict("rounding", f"{behind} better rounding helps")
     if training_cures(raw, trials.start or best, trials, task, thresholds):
         cause = "the grid put the weights out of the basin; rounding does not find the way back, training does"
         return Verdict("exit", cause)

@@ -1,6 +1,7 @@
 """The basin-exit diagnostic: of a candidate made here or read from a file, as a stage or for ``edgeq diagnose``."""
 
 import json
+import math
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from edgeq.plan.quantization import Quantization
 from edgeq.plan.rules import Request, decide
 from edgeq.plan.store import digest
 from edgeq.progress import Reporter
+from edgeq.recovery.stopping import Budget
 from edgeq.release.release import Picture
 from edgeq.run_folder import RunFolder
 
@@ -169,7 +171,7 @@ def examine(
     options: BasinOptions,
     *,
     labels: npt.NDArray[np.integer[Any]] | None = None,
-    trained: bool = False,
+    trained: float = 0.0,
     announce: Callable[[Cost], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
@@ -183,7 +185,7 @@ def examine(
         bits: the candidate's number format, unless it says that itself.
         options: of the diagnosis.
         labels: of the probe samples, only reported.
-        trained: the candidate is what came of a short training.
+        trained: the seconds of training that the candidate is what came of; infinity where they are not known.
         announce: told the cost before it is spent.
         progress: told what is being done.
     """
@@ -238,7 +240,7 @@ def diagnose_plan(
     """
     assert sets.probe is not None
     probe, whole = sets.probe, sets.probe.whole
-    trained = options.recover_budget is not None
+    trained = seconds_of_training(options.recover_budget)
 
     def compute() -> bytes:
         thresholds = Thresholds(tolerated=options.budgets.accuracy_drop or 0.01)
@@ -273,6 +275,13 @@ def diagnose_plan(
     key |= {"tolerated": options.budgets.accuracy_drop, "seed": options.seed}
     content: dict[str, Any] = json.loads(folder.stage("diagnosis", key, compute))
     return content, tuple(Picture(**picture) for picture in content.pop("pictures"))
+
+
+def seconds_of_training(budget: str | None) -> float:
+    """How long a run with that ``--recover-budget`` trained; infinity for steps and samples: it is not known."""
+    if budget is None:
+        return 0.0
+    return Budget.parse(budget).seconds or math.inf
 
 
 def without_bits(command: str) -> str:

@@ -99,9 +99,11 @@ def test_the_same_diagnosis_twice_is_the_same(coarse: Diagnosis) -> None:
 def test_json_holds_the_promised_names_and_no_number_that_json_has_not(coarse: Diagnosis, fine: Diagnosis) -> None:
     for diagnosis in (coarse, fine):
         found = json.loads(json.dumps(to_json(diagnosis, ("edgeq convert m.onnx",)), allow_nan=False))
-        assert {"verdict", "D", "A", "K", "R", "I", "p", "t_star", "repaired", "layers", "remedy"} <= found.keys()
+        promised = {"verdict", "kind", "D", "A", "K", "R", "I", "p", "t_star", "repaired", "layers", "remedy"}
+        assert promised <= found.keys()
         assert {"name", "blame", "half_width", "safe_bits"} <= found["layers"][0].keys()
         assert found["verdict"] in VERDICTS
+        assert found["kind"] == diagnosis.verdict.kind
     assert to_json(fine, ())["t_star"] is None
 
 

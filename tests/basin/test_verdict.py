@@ -3,15 +3,14 @@
 import shlex
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import get_args
 
 import pytest
 
 from edgeq.basin.remedy import remedy
 from edgeq.basin.verdict import (
-    BEYOND_ROUNDING,
-    VERDICTS,
     Facts,
-    Name,
+    Kind,
     Thresholds,
     Trials,
     Verdict,
@@ -22,6 +21,7 @@ from edgeq.basin.verdict import (
 from edgeq.calibration.methods import method
 from edgeq.cli.convert import command as convert
 from edgeq.cli.inspect import command as inspect
+from edgeq.pipeline.diagnosis import seconds_of_training
 from edgeq.plan.bits import Bits
 from edgeq.recovery.stopping import Budget
 
@@ -31,10 +31,15 @@ BOWL = Facts(D=0.3, A=0.1, A_upper=0.13, R=1.0, steepest=2.1, inward=0.6, chance
 WALL = replace(BOWL, D=1.2, A=0.3, A_upper=0.35, R=3.0, steepest=3.2)
 GOOD = replace(BOWL, D=0.004, A=0.01, A_upper=0.03)
 NOTHING = Trials()
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def _decide(raw: Facts, repaired: Facts | None = None, trials: Trials = NOTHING, bits: int = 4) -> Verdict:
     return decide(raw, repaired, trials, task="classes", least_bits=bits, thresholds=RULES)
+
+
+def _remedy(verdict: Verdict, trained: float = 0.0) -> tuple[str, ...]:
+    return remedy(verdict, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {}, trained=trained)
 
 
 def test_inside_by_the_bound_or_by_the_altitude() -> None:
@@ -54,7 +59,7 @@ def test_outputs_without_decisions_are_judged_by_altitude() -> None:
 def test_a_statistics_shift_is_not_called_an_exit() -> None:
     # The candidate as given stands behind a wall; the repair alone brings it home.
     found = _decide(WALL, GOOD, Trials(rounded=1.0, trained=0.001))
-    assert found.name == "slope"
+    assert (found.name, found.kind) == ("slope", "statistics")
     assert "statistics" in found.cause
 
 
@@ -75,22 +80,40 @@ def test_a_trial_of_rounding_outweighs_the_path() -> None:
 
 def test_rounding_that_is_no_better_than_the_candidates_is_no_remedy() -> None:
     low = replace(BOWL, D=0.03)
-    assert "better rounding" in _decide(low, trials=Trials(rounded=0.02)).cause
+    nearer = _decide(low, trials=Trials(rounded=0.02))
+    assert nearer.kind == "rounding"
+    assert "better rounding" in nearer.cause
     found = _decide(low, trials=Trials(rounded=0.04))
-    assert found.name == "slope"
+    assert (found.name, found.kind) == ("slope", "rounded")
     assert "as near as rounding comes" in found.cause
-    first, *others = remedy(found, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {})
+    first, *others = _remedy(found)
     assert first.endswith("--recover-budget 2min")
     assert not any("--method gptq" in command for command in (first, *others))
 
 
-@pytest.mark.parametrize("verdict", [Verdict("exit", ""), Verdict("slope", BEYOND_ROUNDING)])
+@pytest.mark.parametrize("verdict", [Verdict("exit", ""), Verdict("rounded", "")])
 def test_what_a_short_training_left_wants_more_bits_first_and_then_a_longer_one(verdict: Verdict) -> None:
-    asked = verdict, "edgeq convert m.onnx --data d", Bits.parse("w3a8"), ["conv1"], {}
-    assert ["2min" in command for command in remedy(*asked)] == [True, False]
-    wider, longer = remedy(*asked, trained=True)
+    assert ["2min" in command for command in _remedy(verdict)] == [True, False]
+    wider, longer = _remedy(verdict, trained=120.0)
     assert "--bits-for conv1=" in wider
     assert longer.endswith("--recover-budget 10min")
+
+
+@pytest.mark.parametrize("kind", ["exit", "rounded", "far"])
+@pytest.mark.parametrize("budget", ["10min", "1h", "5000steps", "20000samples"])
+def test_a_training_that_is_not_known_to_be_longer_is_no_remedy(kind: Kind, budget: str) -> None:
+    (wider,) = _remedy(Verdict(kind, ""), trained=seconds_of_training(budget))
+    assert "--bits-for conv1=" in wider
+    assert len(_remedy(Verdict(kind, ""), trained=seconds_of_training("30s"))) == 2
+
+
+def test_the_words_of_a_cause_choose_no_remedy() -> None:
+    words = "statistics; as near as rounding comes; a short training, or more bits, may come nearer"
+    for kind in KINDS:
+        assert _remedy(Verdict(kind, words)) == _remedy(Verdict(kind, ""))
+    assert _remedy(Verdict("statistics", ""))[0].endswith("--method statistics")
+    for kind in ("rounding", "activations"):
+        assert _remedy(Verdict(kind, ""))[0].endswith("--method gptq+variance")
 
 
 def test_exit_where_rounding_fails_and_training_returns() -> None:
@@ -116,7 +139,9 @@ def test_more_altitude_than_a_guess_is_no_more_loss() -> None:
 
 
 def test_activations_are_named_where_they_add_most() -> None:
-    assert "activations" in _decide(replace(BOWL, activations_share=0.8)).cause
+    found = _decide(replace(BOWL, activations_share=0.8))
+    assert (found.name, found.kind) == ("slope", "activations")
+    assert "activations" in found.cause
 
 
 @pytest.mark.parametrize(
@@ -153,13 +178,12 @@ def test_values_have_thresholds_of_their_own() -> None:
     assert verdict(Trials(rounded=0.02, trained=0.07)) == "far"
 
 
-@pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bits", ["w3a8", "w3", "w4a4"])
-def test_every_verdict_has_commands_that_parse(name: Name, bits: str) -> None:
+def test_every_verdict_has_commands_that_parse(kind: Kind, bits: str) -> None:
     """Quoted for a shell, with flags that ``edgeq convert`` knows and values that it takes."""
-    causes = {"slope": "a shift of the layers' output statistics", "broken": "chance level"}
     blamed, safe = ["conv1", "blocks[0].it's"], {"conv1": 5, "blocks[0].it's": None}
-    asked, verdict = "edgeq convert 'my model.onnx' --data d.npz", Verdict(name, causes.get(name, ""))
+    asked, verdict = "edgeq convert 'my model.onnx' --data d.npz", Verdict(kind, "")
     found = remedy(verdict, asked, Bits.parse(bits), blamed, safe, activations_share=0.9)
     assert found
     for line in found:
