@@ -13,7 +13,7 @@ from edgeq.errors import OutputError, UsageError
 from edgeq.plan.plan import Plan
 from edgeq.release.atomic import write_file
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def fingerprint(plan: Plan, *options: object) -> str:

@@ -22,8 +22,7 @@ from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.stopping import GAVE_UP, Budget
-from edgeq.recovery.teacher import Teacher
-from edgeq.recovery.watch import divergence_of, split, why_not_kept
+from edgeq.recovery.watch import why_not_kept
 
 #: No more layers than this get more bits.
 _MOST_WIDENED = 4
@@ -132,16 +131,15 @@ def guided(
     )  # fmt: skip
     runs.append(second)
     did.append(f"more bits for {', '.join(layers)}, then trained {second.steps} steps: {second.reason}")
-    why_not = _why_not_better(graph, plan, second.plan, held_out, options)
+    why_not = _why_not_better(graph, plan, second, options)
     if why_not:
         did.append(f"the wider plan is not taken: {why_not}")
         return Guided(plan, any(run.kept for run in runs[:-1]), tuple(did), runs=tuple(runs))
     return Guided(second.plan, True, tuple(did), layers, tuple(runs))
 
 
-def _why_not_better(graph: Graph, plan: Plan, other: Plan, held_out: Sequence[Inputs], options: Options) -> str:
+def _why_not_better(graph: Graph, plan: Plan, other: RecoveryResult, options: Options) -> str:
+    """On the samples that judged the other."""
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    teacher = Teacher(graph, device)
-    _, judging = split(held_out, None, teacher, divergence_of(teacher, held_out, options.task))
-    judge = Judge(graph, device)
-    return why_not_kept(judge.scores(plan, judging), judge.scores(other, judging))
+    own = Judge(graph, device).scores(plan, other.judging)
+    return why_not_kept(own, other.after if other.kept else other.before)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edgeq.plan.plan import Plan
 from edgeq.recovery.stopping import INSIDE, Point
-from edgeq.recovery.watch import Scores
+from edgeq.recovery.watch import HeldOut, Scores
 from edgeq.task import Task
 
 
@@ -57,8 +57,9 @@ class RecoveryResult:
         kept: whether the recovered plan is better on held-out samples.
         reason: why it was kept or not.
         curve: held-out losses along the way.
-        before: the start's scores on the judging half of the held-out samples.
-        after: the chosen candidate's.
+        judging: the half of the held-out samples that judged; a short budget in time takes fewer.
+        before: the start's scores on it.
+        after: the chosen candidate's; the start's where nothing was trained.
         steps: updates done.
         seconds: spent, earlier parts of an interrupted run included.
         stopped: why it ended.
@@ -69,6 +70,7 @@ class RecoveryResult:
     kept: bool
     reason: str
     curve: tuple[Point, ...]
+    judging: HeldOut
     before: Scores
     after: Scores
     steps: int

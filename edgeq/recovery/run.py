@@ -2,10 +2,9 @@
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from time import monotonic
 
 import torch
 
@@ -19,16 +18,19 @@ from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.rates import Recipe, automatic_rate
 from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.schedule import Pace, one_cycle
+from edgeq.recovery.spending import HALF, LOOKS, Outlook, affordable, reserved
 from edgeq.recovery.state import State, cloned
 from edgeq.recovery.stopping import GAVE_UP, Budget, Point, is_hopeless, warning, why_stop
 from edgeq.recovery.teacher import Teacher
 from edgeq.recovery.trainer import Trainer
-from edgeq.recovery.watch import divergence_of, split, why_not_kept
+from edgeq.recovery.watch import Sizes, divergence_of, selected, split, why_not_kept
 from edgeq.recovery.whereabouts import Whereabouts, whereabouts
 
-_WATCHES = 8
-_HALF = 0.5
-_TRIAL_STEPS = 3
+_TRIAL_STEPS = 2
+#: The speed of the float model is measured on so many samples.
+_TRIAL_SAMPLES = 16
+#: Nothing takes less, whatever a coarse clock says.
+_TICK = 1e-6
 #: Where the loss is above this multiple of the best so far, the rate is too high: back to the best, at half of it.
 _LOST = 2.0
 #: Later than this in the run the falling rate mends it alone.
@@ -56,35 +58,50 @@ class Run:
         checkpoint_file: Path | None,
     ) -> None:
         self.graph, self.plan, self.samples, self.budget, self.options = graph, plan, samples, budget, options
-        self.began = time.monotonic()
+        self.began = self.saved = monotonic()
         name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(name)
         stored = samples.stored()
         recipe = recipe.settled(None if stored is None else len(stored[0]))
         features = cuts(graph, plan) if recipe.features else ()
         self.teacher = Teacher(graph, self.device, features)
-        measure = divergence_of(self.teacher, held_out, options.task)
-        self.watched, self.judging = split(held_out, labels, self.teacher, measure)
-        variances = self.teacher.variances(held_out[0]) if features else ()
-        self.trainer = Trainer(graph, plan, recipe, measure, self.device, options.layers, features, variances)
         self.recipe, self.checkpoint_file = recipe, checkpoint_file
         self.name = checkpoint.fingerprint(
             plan, recipe, options, budget, samples.batch_size, [len(x[0]) for x in held_out]
         )
-        self.state = State()
-        self.saved = time.monotonic()
+        found = None if checkpoint_file is None else checkpoint.load(checkpoint_file, self.name)
+        self.state = State(sizes=self._sizes(held_out)) if found is None else State.of(found, self.device)
+        held_out, labels = selected(held_out, labels, self.state.sizes.used)
+        measure = divergence_of(self.teacher, held_out, options.task)
+        self.watched, self.judging = split(held_out, labels, self.teacher, measure, self.state.sizes.watched)
+        variances = self.teacher.variances(held_out[0]) if features else ()
+        self.trainer = Trainer(graph, plan, recipe, measure, self.device, options.layers, features, variances)
+        if found is not None:
+            self.trainer.load(found["trainer"])
+        self.scoring = 0.0  # seconds of the newest pass over the watched samples
+
+    def _sizes(self, held_out: Sequence[Inputs]) -> Sizes:
+        """All held-out samples, or as many as a budget in time can afford."""
+        count = sum(len(inputs[0]) for inputs in held_out)
+        if self.budget.seconds is None or count == 0:
+            return Sizes(count)
+        few = tuple(x[:_TRIAL_SAMPLES] for x in held_out[0])
+        for _ in range(2):  # the first one warms up
+            started = monotonic()
+            for outputs in self.teacher.outputs(few):
+                outputs.cpu()
+        per_pass = parallel.agreed(max(monotonic() - started, _TICK) / len(few[0]))
+        return affordable(count, per_pass, self.budget.seconds)
 
     def begin(self) -> None:
-        """Resume, or score the start and set the pace."""
-        found = checkpoint.load(self.checkpoint_file, self.name) if self.checkpoint_file is not None else None
-        if found is not None:
-            self._load(found)
-        else:
+        """Score the start and set the pace, unless it was resumed."""
+        state = self.state
+        if state.pace is None:
             self._watch(0.0)
-            steps = self.budget.fixed_steps(self.samples.batch_size) or self._measured_steps()
-            self.state.pace, self.state.rate = Pace(steps), self._first_rate(steps)
-        assert self.state.pace is not None
-        self.teacher.remember(self.samples, self.state.pace.steps)
+            steps = self.budget.fixed_steps(self.samples.batch_size) or self._steps_in_time()
+            state.pace, state.rate = Pace(steps), self._first_rate(steps)
+        if not state.stopped:
+            self.teacher.remember(self.samples, state.pace.steps)
 
     def train(self, report: Callable[[Progress], None] | None) -> None:
         """Update until the budget is spent or there is a reason to stop."""
@@ -103,9 +120,11 @@ class Run:
 
     def _update(self, pace: Pace) -> None:
         state = self.state
+        started = monotonic()
         batch = parallel.share(self.samples.batch(state.step))
         rate = state.rate * one_cycle(pace.at(state.step), self.recipe.warm_up)
         loss = self.trainer.update(state.step, batch.inputs, self.teacher.lesson(batch), rate)
+        state.stepping += monotonic() - started
         state.step += 1
         if not math.isfinite(loss):
             state.stopped = f"the loss is not finite at step {state.step}"
@@ -141,18 +160,20 @@ class Run:
         state = self.state
         assert state.pace is not None
         now, before = state.pace.at(state.step), state.pace.at(state.step - 1)
-        if math.floor(now * _WATCHES) > math.floor(before * _WATCHES) or state.stopped:
+        if math.floor(now * LOOKS) > math.floor(before * LOOKS) or state.stopped:
             self._watch(now)
             if self.budget.seconds is not None and not state.stopped:
-                elapsed = parallel.agreed(self._elapsed())
-                state.pace = state.pace.corrected(state.step, self.budget.seconds - elapsed, elapsed / state.step)
+                outlook = self._outlook(now, state.stepping / state.step)
+                state.pace = state.pace.corrected(state.step, outlook.left, outlook.per_step)
             self._save()
-        elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
+        elif monotonic() - self.saved >= self.options.checkpoint_seconds:
             self._save()
 
     def _watch(self, progress: float) -> None:
         state, simulation = self.state, self.trainer.simulation
+        started = monotonic()
         deployed = self.watched.scores(self.trainer.outputs)
+        self.scoring = monotonic() - started
         simulation.enable(weights=False, activations=False)
         latent = self.watched.scores(self.trainer.outputs)
         simulation.enable()
@@ -179,43 +200,55 @@ class Run:
     def _whereabouts(self, progress: float) -> Whereabouts:
         """At the start, half way and at the end; elsewhere not read."""
         curve = self.state.curve
-        if curve and not (progress >= 1.0 or (progress >= _HALF > curve[-1].progress)):
+        if curve and not (progress >= 1.0 or (progress >= HALF > curve[-1].progress)):
             return Whereabouts(math.nan, math.nan)
         plan = self.trainer.simulation.plan()
         inputs, _, _ = self.watched.batches[0]
-        return whereabouts(self.graph, plan, inputs, self.watched.measure.task)
+        started = monotonic()
+        found = whereabouts(self.graph, plan, inputs, self.watched.measure.task)
+        self.state.locating = monotonic() - started
+        return found
 
     def _first_rate(self, steps: int) -> float:
         if self.recipe.polyak > 0:
             return 1.0
         return self.recipe.rate if self.recipe.rate is not None else automatic_rate(steps, self.state.curve[0].deployed)
 
-    def _measured_steps(self) -> int:
-        """How many steps the time budget holds, by a few steps that are undone."""
-        assert self.budget.seconds is not None
-        state = self.trainer.state()
-        kept = cloned(state)
-        started = time.monotonic()
+    def _steps_in_time(self) -> int:
+        """How many steps the budget in time holds; the run is stopped where they are too few."""
+        outlook = self._outlook(0.0, self._seconds_per_step())
+        self.state.stopped = self.state.stopped or outlook.too_short()
+        return max(1, int(outlook.left / outlook.per_step))
+
+    def _seconds_per_step(self) -> float:
+        """By a few steps that are undone."""
+        kept = cloned(self.trainer.state())
+        started = monotonic()
         for step in range(_TRIAL_STEPS + 1):
             if step == 1:
-                started = time.monotonic()  # the first one warms up
+                started = monotonic()  # the first one warms up
             batch = parallel.share(self.samples.batch(step))
             self.trainer.update(step, batch.inputs, self.teacher.lesson(batch), 0.0)
-        per_step = (time.monotonic() - started) / _TRIAL_STEPS
+        seconds = max(monotonic() - started, _TICK)
         self.trainer.load(kept)
-        watching = self.state.curve[0].seconds * _WATCHES / 4
-        left = self.budget.seconds - self._elapsed() - min(watching, self.budget.seconds / 4)
-        return int(parallel.agreed(max(1, int(left / per_step))))
+        return seconds / _TRIAL_STEPS
+
+    def _outlook(self, progress: float, per_step: float) -> Outlook:
+        assert self.budget.seconds is not None
+        rest = reserved(progress, self.scoring, self.state.locating, self.judging.count / self.watched.count)
+        return Outlook(self.budget.seconds, *(parallel.agreed(x) for x in (self._elapsed(), rest, per_step)))
 
     def finish(self) -> RecoveryResult:
         """Choose among the candidates on the watched samples, judge on the others."""
         state = self.state
         judge = Judge(self.graph, self.device)
-        before = judge.scores(self.plan, self.judging)
-        method = f"{self.plan.method}+recovery" if self.plan.method else "recovery"
-        chosen = judge.best(candidates(self.trainer, state.best, state.step, method), self.watched)
-        after = judge.scores(chosen, self.judging)
-        why_not = why_not_kept(before, after)
+        before = after = judge.scores(self.plan, self.judging)
+        chosen, why_not = self.plan, state.stopped
+        if state.step > 0:
+            method = f"{self.plan.method}+recovery" if self.plan.method else "recovery"
+            chosen = judge.best(candidates(self.trainer, state.best, state.step, method), self.watched)
+            after = judge.scores(chosen, self.judging)
+            why_not = why_not_kept(before, after)
         if not why_not:
             validate(self.graph, chosen)
         return RecoveryResult(
@@ -223,6 +256,7 @@ class Run:
             kept=not why_not,
             reason=why_not or f"held-out divergence fell from {before.mean:.4g} to {after.mean:.4g}",
             curve=tuple(state.curve),
+            judging=self.judging,
             before=before,
             after=after,
             steps=state.step,
@@ -232,14 +266,10 @@ class Run:
         )
 
     def _elapsed(self) -> float:
-        return self.state.seconds + time.monotonic() - self.began
+        return self.state.seconds + monotonic() - self.began
 
     def _save(self) -> None:
-        self.saved = time.monotonic()
+        self.saved = monotonic()
         if self.checkpoint_file is None or not parallel.first():
             return
         checkpoint.save(self.checkpoint_file, self.name, self.state.content(self._elapsed(), self.trainer.state()))
-
-    def _load(self, content: dict[str, Any]) -> None:
-        self.trainer.load(content["trainer"])
-        self.state = State.of(content, self.device)

@@ -8,12 +8,14 @@ import torch
 
 from edgeq.recovery.schedule import Pace
 from edgeq.recovery.stopping import Point
+from edgeq.recovery.watch import Sizes
 
 
 @dataclass
 class State:
     """Where a run is; all of it is in the checkpoint."""
 
+    sizes: Sizes
     step: int = 0
     seconds: float = 0.0
     stopped: str = ""
@@ -26,6 +28,9 @@ class State:
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
     pace: Pace | None = None
+    #: Seconds of all steps, and of reading t* and I the last time.
+    stepping: float = 0.0
+    locating: float = 0.0
 
     def content(self, seconds: float, trainer: dict[str, Any]) -> dict[str, Any]:
         """What a checkpoint holds, the trainer's part included."""
@@ -44,6 +49,9 @@ class State:
             "losses": self.losses,
             "first_loss": self.first_loss,
             "pace": asdict(self.pace),
+            "sizes": asdict(self.sizes),
+            "stepping": self.stepping,
+            "locating": self.locating,
         }
 
     @classmethod
@@ -62,6 +70,9 @@ class State:
             losses=list(content["losses"]),
             first_loss=content["first_loss"],
             pace=Pace(**content["pace"]),
+            sizes=Sizes(**content["sizes"]),
+            stepping=content["stepping"],
+            locating=content["locating"],
         )
 
 

@@ -25,7 +25,7 @@ class Budget:
     """How much recovery may cost; exactly one of the three is set.
 
     Attributes:
-        seconds: of wall-clock time, held-out evaluations included.
+        seconds: of wall-clock time, from the start to the judgement.
         steps: updates.
         samples: samples seen, repetitions counted.
     """

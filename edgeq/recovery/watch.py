@@ -21,6 +21,19 @@ MOST_WATCHED = 256
 _LEVEL = 0.05
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How many of the held-out samples are used.
+
+    Attributes:
+        used: so many, evenly spread.
+        watched: of these, about so many at most; the others judge.
+    """
+
+    used: int
+    watched: int = MOST_WATCHED
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """What a model does on some held-out samples.
@@ -61,6 +74,11 @@ class HeldOut:
     batches: tuple[tuple[Inputs, Outputs, torch.Tensor | None], ...]
     measure: Divergence
 
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return sum(len(inputs[0]) for inputs, _, _ in self.batches)
+
     @torch.no_grad()
     def scores(self, run: Callable[[Inputs], Outputs]) -> Scores:
         """Score a model that gives logits."""
@@ -87,15 +105,15 @@ def divergence_of(teacher: Teacher, held_out: Sequence[Inputs], task: Task | Non
     """The divergence that fits the model's outputs.
 
     Raises:
-        DataError: there are no held-out samples, or the float model's outputs on them are not finite.
+        DataError: there are no held-out samples.
     """
     if not held_out:
         raise DataError("recovery needs held-out samples to judge by: some hundreds, apart from those it trains on")
-    outputs = [teacher.outputs(inputs) for inputs in held_out]
-    if not all(bool(torch.isfinite(x).all()) for batch in outputs for x in batch):
-        raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
-    chosen = task or guess_task(held_out[0][0].numpy(), tuple(z.cpu().numpy() for z in outputs[0]))
-    return Divergence(chosen, _variances(outputs) if chosen == "values" else ())
+    first = teacher.outputs(held_out[0])
+    chosen = task or guess_task(held_out[0][0].numpy(), tuple(z.cpu().numpy() for z in first))
+    if chosen != "values":
+        return Divergence(chosen, ())
+    return Divergence(chosen, _variances([first, *(teacher.outputs(inputs) for inputs in held_out[1:])]))
 
 
 def _variances(outputs: Sequence[tuple[torch.Tensor, ...]]) -> tuple[float, ...]:
@@ -103,18 +121,50 @@ def _variances(outputs: Sequence[tuple[torch.Tensor, ...]]) -> tuple[float, ...]
     return tuple(max(float((z - z.mean(0)).square().mean()), 1e-12) for z in joined)
 
 
+def selected(
+    held_out: Sequence[Inputs], labels: Sequence[torch.Tensor] | None, count: int
+) -> tuple[Sequence[Inputs], Sequence[torch.Tensor] | None]:
+    """So many of the samples, evenly spread, with their labels.
+
+    Raises:
+        DataError: the labels do not fit.
+    """
+    if labels is None:
+        return _thinned(held_out, count), None
+    if [len(part) for part in labels] != [len(inputs[0]) for inputs in held_out]:
+        raise DataError("the labels of the held-out samples do not fit their batches")
+    rows = _thinned([(*inputs, part) for inputs, part in zip(held_out, labels, strict=True)], count)
+    return [row[:-1] for row in rows], [row[-1] for row in rows]
+
+
+def _thinned(batches: Sequence[Inputs], count: int) -> Sequence[Inputs]:
+    """In batches as large as the first: a pass over small ones is slow."""
+    sizes = [len(batch[0]) for batch in batches]
+    total = sum(sizes)
+    if count == total:
+        return batches
+    chosen = torch.split(torch.arange(total) * count % total < count, sizes)
+    few = [tuple(x[which] for x in batch) for which, batch in zip(chosen, batches, strict=True)]
+    if len({tuple(x.shape[1:] for x in batch) for batch in few}) > 1:
+        return [batch for batch in few if len(batch[0])]
+    joined = (torch.cat(parts) for parts in zip(*few, strict=True))
+    return list(zip(*(torch.split(x, len(batches[0][0])) for x in joined), strict=True))
+
+
 def split(
-    held_out: Sequence[Inputs], labels: Sequence[torch.Tensor] | None, teacher: Teacher, measure: Divergence
+    held_out: Sequence[Inputs],
+    labels: Sequence[torch.Tensor] | None,
+    teacher: Teacher,
+    measure: Divergence,
+    watched: int = MOST_WATCHED,
 ) -> tuple[HeldOut, HeldOut]:
     """(watched, judging): every other sample each; of many samples most judge, for that costs only two passes.
 
     Raises:
-        DataError: fewer than two samples, or labels that do not fit.
+        DataError: fewer than two samples, or the float model's outputs on them are not finite.
     """
-    if labels is not None and [len(part) for part in labels] != [len(inputs[0]) for inputs in held_out]:
-        raise DataError("the labels of the held-out samples do not fit their batches")
     counts = [len(inputs[0]) for inputs in held_out]
-    every = max(2, sum(counts) // MOST_WATCHED)
+    every = max(2, sum(counts) // watched)
     halves: tuple[list[tuple[Inputs, Outputs, torch.Tensor | None]], ...] = ([], [])
     seen = 0
     for index, inputs in enumerate(held_out):
@@ -126,6 +176,8 @@ def split(
                 kept.append((taken, teacher.outputs(taken), None if labels is None else labels[index][chosen]))
     if not all(halves):
         raise DataError("recovery needs held-out samples to judge by: at least two, better some hundreds")
+    if not all(bool(torch.isfinite(z).all()) for half in halves for _, outputs, _ in half for z in outputs):
+        raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
     return HeldOut(tuple(halves[0]), measure), HeldOut(tuple(halves[1]), measure)
 
 

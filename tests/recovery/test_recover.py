@@ -12,7 +12,7 @@ from edgeq.errors import DataError
 from edgeq.graph.execute import to_torch
 from edgeq.plan.plan import Plan
 from edgeq.plan.validate import validate
-from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, Streamed, recover, repaired
+from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, recover, repaired
 from edgeq.recovery.watch import Scores, why_not_kept
 
 from .models import Case, digits
@@ -172,15 +172,6 @@ def test_frozen_oscillations_do_not_break_a_run() -> None:
     result = short(case, steps=25, recipe=Recipe(freeze_above=0.02))
     assert result.kept, result.reason
     validate(case.graph, result.plan)
-
-
-def test_a_budget_in_time_is_kept_roughly_and_ends_annealed() -> None:
-    case = digits("w2a8")
-    samples = Streamed([(part,) for part in case.train.split(16)])
-    result = recover(case.graph, case.plan, samples, case.held_out[:1], Budget(seconds=4))
-    # Other processes may take the machine meanwhile: a wide bound that still catches a budget that is not looked at.
-    assert 1.0 < result.seconds < 20
-    assert result.curve[-1].progress == 1.0
 
 
 def test_the_statistics_repair_is_a_valid_plan_that_is_nearer_to_the_float_model() -> None:
