@@ -21,8 +21,8 @@ from edgeq.calibration.layer import Layer, nearest_code
 BLOCK = 32
 #: Scales tried, as parts of the min-max scale.
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3)
-#: Numbers that are rounded at a time: as many scales at once as keep them in a processor's cache.
-AT_A_TIME = 1 << 20
+#: Numbers that are rounded at a time: as many scales at once as keep memory small (32 MB for each array of them).
+AT_A_TIME = 1 << 22
 
 
 def gptq(problem: Layer, *, act_order: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
