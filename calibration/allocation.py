@@ -2,11 +2,11 @@
 
     minimize  sum_l d[l, b_l]      subject to  sum_l size[l, b_l] <= budget,   one b_l for each layer l
 
-d[l, b]: change of the divergence of the model's outputs from the float model's when layer l alone goes to b bits
-(GPTQ), starting from a uniform width near the budget. Layers' errors meet and grow: measured one by one in an otherwise
-8-bit model they look harmless, and the allocation is then worse than uniform bits. Damages are taken to add up around
-that starting point. Solved to optimality by HiGHS (``scipy.optimize.milp``), not greedily; compare the result with the
-uniform plan on held-out samples (``repair.better``) before trusting it.
+d[l, b]: change of the distance of the model's outputs from the float model's (softened: ``divergence.py``) when layer l
+alone goes to b bits (GPTQ), starting from a uniform width near the budget. Layers' errors meet and grow: measured one
+by one in an otherwise 8-bit model they look harmless, and the allocation is then worse than uniform bits. Damages are
+taken to add up around that starting point. Solved to optimality by HiGHS (``scipy.optimize.milp``), not greedily;
+compare the result with the uniform plan on held-out samples (``repair.better``) before trusting it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import torch
 from scipy import optimize, sparse
 
 from edgeq.calibration.columns import from_rows
-from edgeq.calibration.divergence import Inputs, divergence, float_outputs
+from edgeq.calibration.divergence import Inputs, distance, float_outputs
 from edgeq.calibration.gptq import gptq
 from edgeq.calibration.grids import activation_grids, largest_code
 from edgeq.calibration.layer import Layer
@@ -37,7 +37,7 @@ class Sensitivity:
     """What each layer's bits cost.
 
     Attributes:
-        damage: unit name -> bits -> change of the divergence; never rising with bits.
+        damage: unit name -> bits -> change of the distance; never rising with bits.
         weights: unit name -> how many weights it has.
     """
 
@@ -79,11 +79,11 @@ def sensitivity(
 
     base = sequential(graph, skeleton, activation_grids(skeleton, ranges), samples, record, method="sensitivity")
     reference = float_outputs(graph, held_out)
-    least = divergence(graph, base, held_out, reference)
+    least = distance(graph, base, held_out, reference).soft
     damage: dict[str, dict[int, float]] = {}
     for done, (unit_name, found) in enumerate(alternatives.items()):
         plans = {bits: _replaced(graph, base, unit_name, bits, found[bits]) for bits in sorted(widths)}
-        measured = {b: divergence(graph, plan, held_out, reference) - least for b, plan in plans.items()}
+        measured = {b: distance(graph, plan, held_out, reference).soft - least for b, plan in plans.items()}
         damage[unit_name] = _monotone(measured)
         if progress is not None:
             progress(unit_name, done + 1, len(alternatives))

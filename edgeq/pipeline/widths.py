@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from edgeq.calibration.allocation import WIDTHS, Sensitivity, allocate, sensitivity
-from edgeq.calibration.divergence import divergence, float_outputs
+from edgeq.calibration.divergence import Distance, distance, float_outputs
 from edgeq.calibration.grids import weighted
 from edgeq.calibration.methods import method
 from edgeq.calibration.parity import whole
@@ -124,11 +124,11 @@ class _Choice:
         bits = allocate(measured, size)
         uniform = self._uniform_bits(size)
         same = dict.fromkeys(bits, uniform)
-        loss, uniform_loss = (self._loss(chosen) for chosen in (bits, same))
-        if uniform_loss <= loss:
-            bits, loss = same, uniform_loss
+        found, alike = (self._distance(chosen) for chosen in (bits, same))
+        if alike.soft <= found.soft:
+            bits, found = same, alike
         packed = sum(measured.weights[unit] * width / 8 for unit, width in bits.items())
-        return Widths(bits, packed, loss, uniform, uniform_loss)
+        return Widths(bits, packed, found.divergence, uniform, alike.divergence)
 
     def _uniform_bits(self, size: float) -> int:
         numbers = sum(self.sizes.values())
@@ -152,9 +152,9 @@ class _Choice:
         )  # fmt: skip
         return Sensitivity({unit: found.damage[unit] for unit in self.sizes}, self.sizes)
 
-    def _loss(self, bits: dict[str, int]) -> float:
+    def _distance(self, bits: dict[str, int]) -> Distance:
         plan: Plan = method(_METHOD)(self.model.graph, with_widths(self.skeleton, bits), self.ranges, self.samples)
-        return divergence(self.model.graph, plan, self.judges, self.reference)
+        return distance(self.model.graph, plan, self.judges, self.reference)
 
 
 def with_widths(skeleton: Skeleton, bits: Mapping[str, int]) -> Skeleton:
