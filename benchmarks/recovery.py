@@ -32,6 +32,7 @@ from edgeq.calibration.migration import migrated, migrations
 from edgeq.calibration.nearest import nearest
 from edgeq.calibration.observers import MinMax, Mse
 from edgeq.calibration.ranges import observe
+from edgeq.calibration.repair import repair
 from edgeq.errors import PlanError
 from edgeq.exporters.onnx import export
 from edgeq.exporters.tflite.export import export as export_tflite
@@ -39,7 +40,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan, Skeleton
 from edgeq.plan.rules import decide
-from edgeq.recovery import Budget, Progress, Recipe, Shuffled, recover, repaired
+from edgeq.recovery import Budget, Progress, Recipe, Shuffled, recover
 from edgeq.recovery.rates import weight_unit
 from edgeq.simulate import Simulation
 from edgeq.simulate.integer import IntegerSimulation
@@ -125,13 +126,13 @@ def prepared(graph: Graph, case: Case, samples: torch.Tensor) -> tuple[Graph, Sk
     return graph, decide(graph, case.request(graph), added)
 
 
-def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str, *, repair: bool = True) -> Plan:
+def start(graph: Graph, skeleton: Skeleton, samples: torch.Tensor, name: str, *, repaired: bool = True) -> Plan:
     """The plan before recovery; that of rounding to nearest with its statistics repaired."""
     batches = [(part,) for part in samples.split(64)]
     low = any(skeleton.bits[u.name].activations in (2, 3, 4) for u in skeleton.units if u.integer)
     ranges = observe(to_torch(graph), batches, skeleton, Mse if low else MinMax)
     plan = method(name)(graph, skeleton, ranges, batches)
-    return repaired(graph, plan, [(samples,)]) if repair and name == "nearest" and plan.activations else plan
+    return repair(graph, plan, [(samples,)]) if repaired and name == "nearest" and plan.activations else plan
 
 
 @torch.no_grad()

@@ -33,10 +33,11 @@ from peers_qat.loop import Job
 from recovery import judged, outputs, start, top1
 from recovery_cases import MODELS, Case
 
+from edgeq.calibration.repair import repair
 from edgeq.graph.execute import to_torch
 from edgeq.plan.bits import Bits
 from edgeq.plan.rules import decide
-from edgeq.recovery import Budget, Shuffled, recover, repaired
+from edgeq.recovery import Budget, Shuffled, recover
 
 RESULTS = Path(__file__).parent / "results"
 TESTED = 2000
@@ -76,13 +77,13 @@ def ours(tool: str, case: Case, seconds: float) -> dict[str, Any]:
     skeleton = decide(graph, case.request(graph))
     calibration = data.train[0][:CALIBRATION]
     chosen = tool.partition(" from ")[2] or "gptq+variance"
-    plan = begun = start(graph, skeleton, calibration, chosen, repair=False)
+    plan = begun = start(graph, skeleton, calibration, chosen, repaired=False)
     data = replace(data, test=(data.test[0][:TESTED], data.test[1][:TESTED]))
     reference = outputs(to_torch(graph), data.test[0])
     samples, held_out = Shuffled((data.train[0],), model.batch), [(part,) for part in data.held_out.split(128)]
     began = time.process_time()
     if chosen == "nearest":
-        plan = repaired(graph, plan, [(calibration,)])
+        plan = repair(graph, plan, [(calibration,)])
     spent = time.process_time() - began
     began = time.process_time()
     recover(graph, plan, samples, held_out[:4], Budget(steps=4))

@@ -40,7 +40,7 @@ def repair(graph: Graph, plan: Plan, samples: Inputs, *, progress: UnitProgress 
 
     return sequential(
         graph, plan.skeleton, plan.activations, samples, keep,
-        method=f"{plan.method} + statistics", match_variance=True, first_order=True, parities=of(plan),
+        method=f"{plan.method}+statistics", match_variance=True, first_order=True, parities=of(plan),
         progress=progress,
     )  # fmt: skip
 

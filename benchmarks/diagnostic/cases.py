@@ -29,7 +29,8 @@ from edgeq.basin.divergence import Reference, refer
 from edgeq.basin.probe import probe
 from edgeq.basin.reading import Reading
 from edgeq.basin.simulated import landscape_of
-from edgeq.recovery import Budget, Options, Shuffled, recover, repaired
+from edgeq.calibration.repair import repair
+from edgeq.recovery import Budget, Options, Shuffled, recover
 
 
 def measure(bench: Bench, setting: Setting, known: Row | None = None) -> Row:
@@ -99,7 +100,7 @@ def _recover(bench: Bench, found: States, row: Row) -> None:
     samples = Shuffled((bench.subject.training[:4_096],), size, seed=0)
     plan = found.plan
     if found.rounded_repaired:
-        plan = repaired(bench.subject.graph, plan, bench.fixing)
+        plan = repair(bench.subject.graph, plan, bench.fixing)
     result = recover(
         bench.subject.graph,
         plan,

@@ -7,7 +7,6 @@ from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.rates import Recipe
 from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Batch, Samples, Shuffled, Streamed
-from edgeq.recovery.statistics import repaired
 from edgeq.recovery.stopping import Budget, Point
 from edgeq.recovery.watch import Scores
 
@@ -24,5 +23,4 @@ __all__ = [
     "Shuffled",
     "Streamed",
     "recover",
-    "repaired",
 ]

@@ -8,11 +8,12 @@ import torch
 
 from edgeq.calibration.methods import method
 from edgeq.calibration.ranges import observe
+from edgeq.calibration.repair import repair
 from edgeq.errors import DataError
 from edgeq.graph.execute import to_torch
 from edgeq.plan.plan import Plan
 from edgeq.plan.validate import validate
-from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, recover, repaired
+from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, recover
 from edgeq.recovery.watch import Scores, why_not_kept
 
 from .models import Case, digits
@@ -47,7 +48,7 @@ def same(one: Plan, other: Plan) -> bool:
 def test_it_recovers_most_of_what_two_bits_lost_and_gives_a_valid_plan() -> None:
     case = digits("w2a8")
     seen: list[float] = []
-    start = repaired(case.graph, case.plan, [(case.train[:300],)])
+    start = repair(case.graph, case.plan, [(case.train[:300],)])
     result = short(case, start, steps=150, labels=case.labels, progress=lambda p: seen.append(p.seconds_left))
     assert result.kept, result.reason
     assert result.after.mean < 0.5 * result.before.mean
@@ -176,7 +177,7 @@ def test_frozen_oscillations_do_not_break_a_run() -> None:
 
 def test_the_statistics_repair_is_a_valid_plan_that_is_nearer_to_the_float_model() -> None:
     case = digits("w2a8")
-    plan = repaired(case.graph, case.plan, [(case.train[:300],)])
+    plan = repair(case.graph, case.plan, [(case.train[:300],)])
     validate(case.graph, plan)
     raw, fixed = (short(case, p, steps=1, recipe=Recipe(rate=1e-9)).before.mean for p in (case.plan, plan))
     assert fixed < 0.5 * raw
@@ -189,7 +190,7 @@ def test_the_repair_of_a_plan_that_needs_none_keeps_its_scales() -> None:
     ranges = observe(to_torch(case.graph), samples, case.plan.skeleton)
     plan = method("gptq+variance")(case.graph, case.plan.skeleton, ranges, samples)
     assert any(constant.quantization.parity is not None for constant in plan.weights.values())
-    fixed = repaired(case.graph, plan, [(case.train[:300],)])
+    fixed = repair(case.graph, plan, [(case.train[:300],)])
     for value, constant in plan.weights.items():
         np.testing.assert_allclose(fixed.weights[value].quantization.scale, constant.quantization.scale, rtol=0.1)
 
