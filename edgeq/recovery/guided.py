@@ -18,11 +18,11 @@ import torch
 from edgeq.graph.graph import Graph
 from edgeq.plan.plan import Plan
 from edgeq.recovery.judge import Judge
+from edgeq.recovery.keep import Witness, why_not_kept
 from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Inputs, Samples
 from edgeq.recovery.stopping import GAVE_UP, Budget
-from edgeq.recovery.watch import why_not_kept
 
 #: No more layers than this get more bits.
 _MOST_WIDENED = 4
@@ -139,7 +139,9 @@ def guided(
 
 
 def _why_not_better(graph: Graph, plan: Plan, other: RecoveryResult, options: Options) -> str:
-    """On the samples that judged the other."""
+    """On the samples that judged the other, and on those that chose it among the points of its run."""
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    own = Judge(graph, device).scores(plan, other.judging)
-    return why_not_kept(own, other.after if other.kept else other.before)
+    judge = Judge(graph, device)
+    judged = Witness(judge.scores(plan, other.judging), other.after if other.kept else other.before)
+    before, after = (judge.scores(each, other.watched) for each in (plan, other.plan))
+    return why_not_kept(judged, Witness(before, after, len(other.curve) + 1))

@@ -30,11 +30,12 @@ class Judge:
         simulation.to(self.device)
         return samples.scores(lambda inputs: as_outputs(simulation(*(laid_out(x, self.device) for x in inputs))))
 
-    def best(self, plans: Sequence[Plan], samples: HeldOut) -> Plan:
-        """The plan with the lowest mean divergence, softened; the first of equals."""
-        means = [self.scores(plan, samples).mean_soft for plan in plans]
-        finite = [mean if math.isfinite(mean) else math.inf for mean in means]
-        return plans[finite.index(min(finite))]
+    def best(self, plans: Sequence[Plan], samples: HeldOut) -> tuple[Plan, Scores]:
+        """The plan with the lowest mean divergence, softened, and its scores; the first of equals."""
+        found = [self.scores(plan, samples) for plan in plans]
+        finite = [scores.mean_soft if math.isfinite(scores.mean_soft) else math.inf for scores in found]
+        chosen = finite.index(min(finite))
+        return plans[chosen], found[chosen]
 
 
 def candidates(trainer: Trainer, best: list[torch.Tensor], steps: int, method: str) -> tuple[Plan, ...]:

@@ -58,7 +58,8 @@ class RecoveryResult:
         reason: why it was kept or not.
         curve: held-out losses along the way.
         judging: the half of the held-out samples that judged; a short budget in time takes fewer.
-        before: the start's scores on it.
+        watched: those that were looked at on the way.
+        before: the start's scores on the judging ones.
         after: the chosen candidate's; the start's where nothing was trained.
         steps: updates done.
         seconds: spent, earlier parts of an interrupted run included.
@@ -71,6 +72,7 @@ class RecoveryResult:
     reason: str
     curve: tuple[Point, ...]
     judging: HeldOut
+    watched: HeldOut
     before: Scores
     after: Scores
     steps: int

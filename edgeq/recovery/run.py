@@ -14,6 +14,7 @@ from edgeq.plan.validate import validate
 from edgeq.recovery import checkpoint, parallel
 from edgeq.recovery.features import cuts
 from edgeq.recovery.judge import Judge, candidates
+from edgeq.recovery.keep import Witness, why_not_kept
 from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.rates import Recipe, automatic_rate
 from edgeq.recovery.samples import Inputs, Samples
@@ -23,7 +24,7 @@ from edgeq.recovery.state import State, cloned
 from edgeq.recovery.stopping import GAVE_UP, Budget, Point, is_hopeless, warning, why_stop
 from edgeq.recovery.teacher import Teacher
 from edgeq.recovery.trainer import Trainer
-from edgeq.recovery.watch import Sizes, divergence_of, selected, split, why_not_kept
+from edgeq.recovery.watch import Sizes, divergence_of, selected, split
 from edgeq.recovery.whereabouts import Whereabouts, whereabouts
 
 _TRIAL_STEPS = 2
@@ -246,9 +247,12 @@ class Run:
         chosen, why_not = self.plan, state.stopped
         if state.step > 0:
             method = f"{self.plan.method}+recovery" if self.plan.method else "recovery"
-            chosen = judge.best(candidates(self.trainer, state.best, state.step, method), self.watched)
+            plans = candidates(self.trainer, state.best, state.step, method)
+            chosen, seen = judge.best(plans, self.watched)
             after = judge.scores(chosen, self.judging)
-            why_not = why_not_kept(before, after)
+            # Chosen among the points of the curve and the moving average.
+            watched = Witness(judge.scores(self.plan, self.watched), seen, len(state.curve) + 1)
+            why_not = why_not_kept(Witness(before, after), watched)
         if not why_not:
             validate(self.graph, chosen)
         return RecoveryResult(
@@ -257,6 +261,7 @@ class Run:
             reason=why_not or f"held-out divergence fell from {before.mean:.4g} to {after.mean:.4g}",
             curve=tuple(state.curve),
             judging=self.judging,
+            watched=self.watched,
             before=before,
             after=after,
             steps=state.step,

@@ -2,7 +2,7 @@
 
 In passes of the float model over a sample, of which a quantized pass is about q,
 
-    watched   1 + q (2 (LOOKS + 1) + 3)   its outputs; deployed and latent at each look; the end's three candidates
+    watched   1 + q (2 (LOOKS + 1) + 4)   its outputs; deployed and latent at each look; the start and three candidates
     judged    1 + 2 q                     its outputs; the start and the chosen plan
 
 Each of the two may take a part of the budget. That says how many samples are used; what they then really take is
@@ -18,11 +18,11 @@ from edgeq.recovery.watch import MOST_WATCHED, Sizes
 LOOKS = 8
 #: t* and I are read half way and at the end, after the start.
 HALF = 0.5
-_CANDIDATES = 3
+_COMPARED = 4
 #: Part of the budget for the watched samples, and as much for the judging ones: steps are what a run is for.
 _PART = 1 / 6
 _QUANTIZED = 1.5
-_WATCHED_PASSES = 1 + _QUANTIZED * (2 * (LOOKS + 1) + _CANDIDATES)
+_WATCHED_PASSES = 1 + _QUANTIZED * (2 * (LOOKS + 1) + _COMPARED)
 _JUDGED_PASSES = 1 + _QUANTIZED * 2
 #: Fewer samples say nothing, whatever the budget.
 _FEWEST = 32
@@ -55,7 +55,7 @@ def reserved(progress: float, scoring: float, locating: float, judging: float) -
     """
     looks = LOOKS - math.floor(progress * LOOKS)
     locations = 2 if progress < HALF else 1
-    return looks * 2 * scoring + locations * locating + (_CANDIDATES + 2 * judging) * scoring
+    return looks * 2 * scoring + locations * locating + (_COMPARED + 2 * judging) * scoring
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import stats
 
 from edgeq.basin.divergence import Divergence
 from edgeq.errors import DataError
@@ -17,8 +16,6 @@ from edgeq.task import Task, guess_task, softening
 
 #: No more samples are watched than about this many: each watch point costs two passes over them.
 MOST_WATCHED = 256
-#: How probable the gains may be if the recovered plan were no better.
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -179,33 +176,3 @@ def split(
     if not all(bool(torch.isfinite(z).all()) for half in halves for _, outputs, _ in half for z in outputs):
         raise DataError("the float model's outputs are not finite on the held-out samples; look at the samples' scale")
     return HeldOut(tuple(halves[0]), measure), HeldOut(tuple(halves[1]), measure)
-
-
-def why_not_kept(before: Scores, after: Scores) -> str:
-    """Why the recovered plan must not replace the one it started from, or "" if it may."""
-    if not np.isfinite(after.divergence).all():
-        return "the recovered model gives outputs that are not finite on held-out samples"
-    count, gains = len(after.divergence), [before.divergence - after.divergence]
-    if after.soft is not after.divergence:
-        gains.append(before.soft - after.soft)
-    level = _LEVEL / len(gains)
-    if not (all(float(gain.mean()) > 0 for gain in gains) and any(_improbable_by_chance(g, level) for g in gains)):
-        return (
-            f"held-out samples do not show that it is better: divergence {before.mean:.4g} before, "
-            f"{after.mean:.4g} after, {count} samples"
-        )
-    if before.correct is not None and after.correct is not None and after.correct < before.correct:
-        return f"fewer held-out labels are met: {before.correct} before, {after.correct} after, of {count}"
-    return ""
-
-
-def _improbable_by_chance(gain: npt.NDArray[np.float64], level: float) -> bool:
-    """Whether gains lean to the positive, by either of two tests at half the level each (Bonferroni).
-
-    Student's t sees a gain in the heavy tail of the divergences, Wilcoxon's signed ranks one in most samples.
-    """
-    if len(gain) < 2 or not float(gain.std()) > 0:
-        return False
-    t = float(gain.mean()) / (float(gain.std(ddof=1)) / len(gain) ** 0.5)
-    p_values = float(stats.t.sf(t, len(gain) - 1)), float(stats.wilcoxon(gain, alternative="greater").pvalue)
-    return min(p_values) <= level / 2

@@ -14,7 +14,6 @@ from edgeq.graph.execute import to_torch
 from edgeq.plan.plan import Plan
 from edgeq.plan.validate import validate
 from edgeq.recovery import Budget, Options, Recipe, RecoveryResult, Shuffled, recover
-from edgeq.recovery.watch import Scores, why_not_kept
 
 from .models import Case, digits
 
@@ -122,25 +121,6 @@ def test_inside_the_basin_nothing_is_trained() -> None:
     assert result.steps == 0
     assert "inside the basin" in result.stopped
     assert result.plan is case.plan
-
-
-def test_labels_and_noise_can_veto_a_gain() -> None:
-    def scores(values: list[float], correct: int | None = None, soft: list[float] | None = None) -> Scores:
-        return Scores(np.array(values), np.array(values if soft is None else soft), 1.0, correct)
-
-    before = scores([1.0, 1.1, 0.9, 1.0, 1.2, 0.8], 3)
-    assert why_not_kept(before, scores([0.1, 0.2, 0.15, 0.25, 0.3, 0.05], 3)) == ""
-    assert "labels" in why_not_kept(before, scores([0.1, 0.2, 0.15, 0.25, 0.3, 0.05], 2))
-    # Better on average, by one sample; better in most, worse on average; the same.
-    assert "do not show" in why_not_kept(before, scores([1.1, 1.2, 1.0, 0.0, 1.3, 0.7], 4))
-    assert "do not show" in why_not_kept(before, scores([0.9, 1.0, 0.8, 0.9, 1.1, 9.0], 4))
-    assert "do not show" in why_not_kept(before, before)
-    # Softened outputs show a gain that the plain divergence of few samples hides, but not against it.
-    calm = [0.1, 0.2, 0.15, 0.25, 0.3, 0.05]
-    assert why_not_kept(before, scores([0.9, 1.2, 0.8, 1.1, 1.1, 0.7], 3, calm)) == ""
-    assert "do not show" in why_not_kept(before, scores([0.9, 1.2, 0.8, 1.1, 1.1, 1.1], 3, calm))
-    assert "do not show" in why_not_kept(before, scores([0.9, 1.2, 0.8, 1.1, 1.1, 0.7], 3))
-    assert "not finite" in why_not_kept(before, scores([0.1, float("nan"), 0.1, 0.1, 0.1, 0.1], 4))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_start_is_kept() -> None:
