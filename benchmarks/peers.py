@@ -49,6 +49,8 @@ BITS = ("w8a8", "w4a8", "w4a8 fl8", "w4a4 fl8", "w3a8 fl8", "w2a8 fl8", "w4", "w
 _OWN = {"edgeq": edgeq.__version__, "onnxruntime": onnxruntime.__version__}
 #: So much better must a file be without onnxruntime's optimizations to be judged so.
 _NOISE = 0.02
+#: Samples on which a module is compared with the file.
+_COMPARED = 4
 _WITHOUT = ("unsupported", "failed")
 
 
@@ -166,7 +168,7 @@ class _Test:
     """A model with its samples as files, and what the float model makes of them."""
 
     subject: Subject
-    paths: tuple[Path, Path]
+    paths: tuple[Path, Path, Path]
     evaluation: Batch
     labels: Array | None
     reference: Array
@@ -181,10 +183,13 @@ class _Test:
         chosen = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLES])
         feeds = [{n: arrays[n if n in arrays else "x"] for n in names} for arrays in (calibration, evaluation)]
         feeds[0] = {name: array[chosen] for name, array in feeds[0].items()}
-        paths = folder / "calibration.npz", folder / "evaluation.npz"
-        for path, arrays in zip(paths, feeds, strict=True):
+        paths = folder / "calibration.npz", folder / "evaluation.npz", folder / "reference.npy"
+        for path, arrays in zip(paths, feeds, strict=False):
             np.savez(path, **arrays)  # type: ignore[arg-type]
-        reference = _outputs(Path(str(found.model)).read_bytes(), feeds[1], whole=found.whole)
+        data = Path(str(found.model)).read_bytes()
+        first = {name: array[:_COMPARED] for name, array in feeds[0].items()}
+        np.save(paths[2], _outputs(data, first, whole=found.whole))
+        reference = _outputs(data, feeds[1], whole=found.whole)
         return cls(found, paths, feeds[1], labels, reference)
 
     @property
@@ -225,6 +230,7 @@ def _row(test: _Test, bits: str, peer: Peer, method: str, arguments: argparse.Na
             "calibration": str(test.paths[0]), "evaluation": str(test.paths[1]), "whole": test.subject.whole,
             "weights": asked.weights, "activations": asked.activations, "block": asked.block,
             "ends": bool(ends), "method": method, "output": folder,
+            "reference": str(test.paths[2]),
         }  # fmt: skip
         try:
             found = _answer(peer, job, Path(folder), arguments)

@@ -4,7 +4,8 @@ Settings in its favour: graph quantization after its equalization (20 passes); w
 +-(2^(b-1)-1); unsigned codes after ReLU; activations at the 99.999 percentile, at 4 bits the 99.9 (the better of its
 ranges there); the scale kept as a parameter, without which its GPTQ silently does nothing; a forward pass before
 anything else, without which its MSE scales are uninitialized; GPTQ in the layers' own order, activations quantized.
-Weights alone, and the linear layers of a transformer with their inputs, are quantized layer by layer, as it does.
+ReLU6 stays one: its recipe makes it a ReLU, with which EfficientNet-Lite0 is right in 56.75 % instead of 86.38 in float.
+Weights alone, and models without 2-D convolutions, with the inputs of their layers, are quantized layer by layer.
 """
 
 import copy
@@ -12,17 +13,36 @@ import operator
 from pathlib import Path
 from typing import Any
 
+import brevitas.graph.quantize_impl as passes
 import torch
 from brevitas.export import export_onnx_qcdq
 from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
 from brevitas.graph.gptq import gptq_mode
 from brevitas.graph.quantize import layerwise_quantize, preprocess_for_quantize, quantize
+from brevitas.nn.quant_layer import QuantNonLinearActLayer
 from brevitas.quant_tensor import QuantTensor
 from brevitas_examples.imagenet_classification.ptq.ptq_common import create_quant_maps
 
 from peers.contract import Job, Result, run, simulate, tensors, torch_module
 
 EQUALIZATIONS = 20
+# What zeros are added to keeps its codes: without this they are quantized a second time, as signed ones.
+passes.PRECISION_PRESERVING_MODULES += (torch.nn.ZeroPad2d,)
+passes.SIGN_PRESERVING_MODULES += (torch.nn.ZeroPad2d,)
+
+
+class Clamp6(torch.nn.ReLU):
+    """ReLU6 that is no Hardtanh: Brevitas leaves these out, for its quantizer is to clip."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(0, 6)
+
+
+class QuantReLU6(QuantNonLinearActLayer):  # type: ignore[misc]
+    """Brevitas's ``QuantReLU`` with the bound at 6 ahead of the quantizer, so that its range lies below."""
+
+    def __init__(self, act_quant: Any, return_quant_tensor: bool, **options: Any) -> None:
+        super().__init__(Clamp6, True, None, act_quant, return_quant_tensor, **options)
 
 
 def choose(job: Job) -> Result:
@@ -96,9 +116,10 @@ def _quantized(module: torch.nn.Module, job: Job, *, outputs: bool = True) -> An
         act_quant_granularity="per_tensor",
         act_quant_percentile=99.9 if job.coarse else 99.999,
     )
+    activations[torch.nn.ReLU6] = QuantReLU6, activations[torch.nn.ReLU6][1]
     convolutional = any(isinstance(m, torch.nn.Conv2d) for m in module.modules())
     if convolutional:
-        module = preprocess_for_quantize(module, equalize_iters=EQUALIZATIONS, merge_bn=True)
+        module = preprocess_for_quantize(module, relu6_to_relu=False, equalize_iters=EQUALIZATIONS, merge_bn=True)
     if job.activations is None or not convolutional:
         quantized = layerwise_quantize(module, compute_layer_map=alone)
         if job.ends:

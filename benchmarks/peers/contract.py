@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+#: A module's outputs are the file's if they are so near, relative to the largest.
+_EQUAL = 1e-4
 #: Arrays by the name of the input.
 Batch = dict[str, Array]
 
@@ -42,6 +44,7 @@ class Job:
         ends: first and last layer at 8 bits.
         method: of the peer.
         output: folder that is there and empty.
+        reference: npy of what the file gives for the first calibration samples; None: no module is compared with it.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Job:
     ends: bool
     method: str
     output: str
+    reference: str | None = None
 
     @property
     def coarse(self) -> bool:
@@ -141,6 +145,7 @@ def torch_module(job: Job) -> Any:
 
     Raises:
         UnsupportedError: there is no PyTorch source of the model.
+        ValueError: the module does not compute what the file does.
     """
     import importlib.util
 
@@ -157,12 +162,19 @@ def torch_module(job: Job) -> Any:
     source = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = source
     spec.loader.exec_module(source)
-    module = getattr(source, function)()
+    module = getattr(source, function)().eval()
     if Path(weights).suffix == ".onnx":
         source.read(module, weights)
     else:
         module.load_state_dict(torch.load(weights))
-    return module.eval()
+    if job.reference is not None:
+        reference = np.load(job.reference)
+        with torch.no_grad():
+            found = np.asarray(module(*tensors(job.batches(len(reference))[0])))
+        difference = float(np.abs(found - reference[: len(found)]).max())
+        if not difference <= _EQUAL * max(1.0, float(np.abs(reference).max())):
+            raise ValueError(f"{Path(file).name}: its outputs are {difference:.2g} from the file's")
+    return module
 
 
 def simulate(job: Job, call: Callable[..., Any]) -> str:

@@ -66,10 +66,12 @@ def _area(outputs: np.ndarray[Any, Any]) -> str:
     return f"AUC {float(mannwhitneyu(inside, outside).statistic) / (len(inside) * len(outside)):.4f}"
 
 
+_EFFICIENTNET = FOLDER / "efficientnet_lite0" / "efficientnet_lite0.onnx"
 _CLASSIFIERS: dict[str, Factory] = {
     "resnet20": (_CIFAR, "resnet20", FOLDER / "cifar_resnet_weights" / "resnet20.pt"),
     "resnet56": (_CIFAR, "resnet56", FOLDER / "cifar_resnet_weights" / "resnet56.pt"),
     "kws_dscnn": (_HERE / "ds_cnn.py", "ds_cnn", FOLDER / "kws_dscnn" / "kws_dscnn.onnx"),
+    "efficientnet_lite0": (_HERE / "efficientnet_lite.py", "efficientnet_lite0", _EFFICIENTNET),
 }
 _SILERO = FOLDER / "silero_vad" / "silero_vad_16k_op15.onnx"
 

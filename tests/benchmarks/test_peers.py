@@ -167,3 +167,24 @@ def test_every_peer_has_a_script_and_pinned_requirements() -> None:
         assert "==" in asked[0], f"{name}: the peer itself is pinned"
     scripts = [p.stem for p in (BENCHMARKS / "peers").glob("*.py") if "\n    run(" in p.read_text(encoding="utf-8")]
     assert set(scripts) <= {part for part in text.split('"') if part.isidentifier()}
+
+
+def test_a_module_that_is_another_model_than_the_file_is_refused(tmp_path: Path) -> None:
+    import torch
+    from peers.contract import Job, torch_module
+
+    source, weights = tmp_path / "doubled.py", tmp_path / "weights.pt"
+    source.write_text("import torch\n\n\ndef build():\n    return torch.nn.Linear(2, 2, bias=False)\n")
+    torch.save({"weight": 2 * torch.eye(2)}, weights)
+    x = np.ones((3, 2), np.float32)
+    np.savez(tmp_path / "samples.npz", x=x)
+    np.save(tmp_path / "reference.npy", 2 * x[:2])
+    job = Job(
+        model="", factory=(str(source), "build", str(weights)), calibration=str(tmp_path / "samples.npz"),
+        evaluation="", whole=False, weights=8, activations=8, block=None, ends=False, method="", output="",
+        reference=str(tmp_path / "reference.npy"),
+    )  # fmt: skip
+    assert torch_module(job)(torch.ones(1, 2)).tolist() == [[2, 2]]
+    np.save(tmp_path / "reference.npy", x[:2])
+    with pytest.raises(ValueError, match=r"doubled\.py: its outputs are 1 from the file's"):
+        torch_module(job)
