@@ -34,6 +34,8 @@ def quantize(job: Job) -> Result:
             "sets 8-bit ends for weights only (its manual bit widths of activations need candidates)"
         )
     module = torch_module(job)
+    if any(isinstance(m, torch.nn.Conv1d) for m in module.modules()):
+        raise UnsupportedError("leaves the weights of 1-D convolutions in float")
     parts = job.batches(32)
 
     def samples() -> Iterator[list[torch.Tensor]]:

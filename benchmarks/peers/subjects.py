@@ -88,6 +88,7 @@ SUBJECTS: tuple[Subject, ...] = (
         partial(_speech, _SILERO),
         METRICS["difference from float"],
         _SILERO,
+        factory=(_HERE / "silero.py", "voice_detector", _SILERO),
         whole=True,
         constants={"sr": 16000},
         told=_area,

@@ -1,8 +1,9 @@
 """torchao PT2E, exported by torch.onnx: XNNPACK's quantizer, a range of codes for each bit width. Method: nearest.
 
 Settings in its favour: weights per channel, symmetric, on +-(2^(b-1)-1); histogram observers for activations; batch
-norms folded by PT2E itself. PT2E has no better rounding. Codes of fewer bits are stored as int8, and in
-ONNX nothing bounds them: right for weights, but activations of 4 bits become 8-bit ones, so there its module is judged.
+norms folded by PT2E itself. PT2E has no better rounding, and its quantizer gives ReLU6 the range of what comes into it.
+Codes of fewer bits are stored as int8, and in ONNX nothing bounds them: right for weights, but activations of 4 bits
+become 8-bit ones, so there its module is judged.
 """
 
 from pathlib import Path
@@ -20,8 +21,11 @@ def quantize(job: Job) -> Result:
         raise UnsupportedError("XNNPACK's quantizer of PT2E has no weight-only types")
     module = torch_module(job)
     batches = [tensors(batch) for batch in job.batches(32)]
-    layers = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    dynamic = tuple({0: torch.export.Dim("n", min=1, max=1024)} for _ in batches[0])
+    layers = [
+        n for n, m in module.named_modules() if isinstance(m, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear)
+    ]
+    count = torch.export.Dim("n", min=1, max=1024)
+    dynamic = None if job.whole else tuple({0: count} for _ in batches[0])
     result = Result()
     with result.clock():
         exported = torch.export.export(module, batches[0], dynamic_shapes=dynamic).module()

@@ -24,7 +24,7 @@ def quantize(job: Job) -> Result:
     module = torch_module(job)
     if job.ends or job.activations not in (None, 8):
         raise UnsupportedError("quantizes activations to 8 bits only, all layers alike")
-    if any(isinstance(m, torch.nn.Conv2d) for m in module.modules()):
+    if any(isinstance(m, torch.nn.Conv1d | torch.nn.Conv2d) for m in module.modules()):
         raise UnsupportedError("quantize_ has linear layers alone; this model has convolutions")
     batches = [tensors(batch) for batch in job.batches(32)]
     result = Result(note="module")
