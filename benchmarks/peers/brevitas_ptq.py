@@ -4,7 +4,7 @@ Settings in its favour: graph quantization after its equalization (20 passes); w
 +-(2^(b-1)-1); unsigned codes after ReLU; activations at the 99.999 percentile, at 4 bits the 99.9 (the better of its
 ranges there); the scale kept as a parameter, without which its GPTQ silently does nothing; a forward pass before
 anything else, without which its MSE scales are uninitialized; GPTQ in the layers' own order, activations quantized.
-ReLU6 stays one: its recipe makes it a ReLU, with which EfficientNet-Lite0 is right in 56.75 % instead of 86.38 in float.
+ReLU6 stays one: its recipe makes it a ReLU, with which EfficientNet-Lite0 in float is right in 56.75, not 86.38 %.
 Weights alone, and models without 2-D convolutions, with the inputs of their layers, are quantized layer by layer.
 """
 

@@ -182,7 +182,7 @@ def simulate(job: Job, call: Callable[..., Any]) -> str:
     import torch
 
     with torch.no_grad():
-        return write_scores(job, [np.asarray(call(*tensors(batch))) for batch in job.evaluated()])
+        return write_scores(job, [np.asarray(call(*tensors(batch))) for batch in job.evaluated(32)])
 
 
 def write_scores(job: Job, parts: list[Array]) -> str:
