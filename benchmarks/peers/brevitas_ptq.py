@@ -153,7 +153,7 @@ def _widen_alone(quantized: Any) -> None:
 
 def _widen(quantized: Any, *, outputs: bool) -> None:
     """First and last layer at 8 bits, their inputs too, and their outputs."""
-    modules = dict(quantized.named_modules())
+    modules = dict(quantized.named_modules(remove_duplicate=False))
     nodes = [n for n in quantized.graph.nodes if n.op == "call_module"]
     layers = [n for n in nodes if hasattr(modules[n.target], "weight_quant")]
     for node in (layers[0], layers[-1]):
