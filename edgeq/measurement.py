@@ -82,7 +82,7 @@ class Parity:
         compared: how many numbers were compared.
         unequal: how many of them differ.
         histogram: absolute difference in steps -> how many numbers.
-        decisions_agree: share of samples with the same decision; None where the task has no decisions.
+        decisions_agree: share of samples (of tokens) with the same decision; None where the task has no decisions.
     """
 
     compared: int

@@ -72,6 +72,8 @@ METRICS: dict[str, Scorer] = {
 }
 #: Metrics of decisions.
 _DECIDES = frozenset({"top1", "top5", "agreement"})
+#: Metrics of outputs that decide at each position of a sample.
+PER_TOKEN = frozenset({"perplexity"})
 #: Metrics of which less is better.
 ERRORS = frozenset({"mse", "perplexity"})
 

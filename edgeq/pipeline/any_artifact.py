@@ -22,7 +22,7 @@ from edgeq.errors import DataError, DeviceError
 from edgeq.exporters import onnx as onnx_format
 from edgeq.graph.sources import load_model
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Parity
-from edgeq.metric import default_metric, evaluate
+from edgeq.metric import PER_TOKEN, default_metric, evaluate
 from edgeq.pipeline.validate import join_outputs
 from edgeq.release.statistics.shares import clopper_pearson
 
@@ -118,7 +118,7 @@ def validate_artifact(
             raise DataError(f"{artifact.name} gives outputs of shape {found.shape}, the float model {reference.shape}")
         scored = evaluate(chosen, found, labels, reference)
         first = next(iter(outputs.values()), None)
-        decides = scored.decisions is not None
+        decides = scored.decisions is not None or chosen in PER_TOKEN
         compared = None if first is None else parity(first, found, step=step, decisions=decides)
         outputs[profile.name] = found
         results.append(Validated(info, scored, _agreement(floating, scored), compared))

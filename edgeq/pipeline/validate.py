@@ -20,7 +20,7 @@ from edgeq.devices.op_profile import OpTime as TimedOp
 from edgeq.devices.speed_verdict import speed_verdict
 from edgeq.graph.graph import name
 from edgeq.measurement import DeviceInfo, Evaluation, Interval, Latency, LatencyComparison, Measurement
-from edgeq.metric import default_metric, evaluate
+from edgeq.metric import PER_TOKEN, default_metric, evaluate
 from edgeq.pipeline.artifacts import File
 from edgeq.pipeline.inputs import Model, Sets
 from edgeq.pipeline.options import Options
@@ -84,7 +84,7 @@ def measure(validation: Validation, device: Device, profile: Profile, file: File
         simulated=scored["simulated"],
         deployed=scored["deployed"],
         agreement=_agreement(scored["float"], scored["deployed"]),
-        parity=parity(simulated, deployed, step=_step(validation, simulated), decisions=_decides(simulated)),
+        parity=parity(simulated, deployed, step=_step(validation, simulated), decisions=_decides(metric, simulated)),
         latency=latency,
         size_bytes=file.integer.size_bytes,
         float_size_bytes=file.floating.size_bytes,
@@ -232,8 +232,8 @@ def _step(validation: Validation, simulated: Array) -> float:
     return extent / 255 if extent > 0 else 1.0
 
 
-def _decides(outputs: Array) -> bool:
-    return outputs.ndim == 2 and outputs.shape[1] > 1
+def _decides(metric: str, outputs: Array) -> bool:
+    return metric in PER_TOKEN or (outputs.ndim == 2 and outputs.shape[1] > 1)
 
 
 def device_key(validation: Validation, device: Device, profile: Profile) -> dict[str, Any]:
