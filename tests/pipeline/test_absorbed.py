@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeq.calibration.absorption import absorb
 from edgeq.pipeline.inputs import Model, Sets, open_model, open_profiles, open_sets, request
 from edgeq.pipeline.options import Options
 from edgeq.pipeline.quantize import Quantized, calibrate, quantize
@@ -82,7 +83,7 @@ def test_a_function_that_changes_on_held_out_samples_is_not_kept(
     options, model, sets = start(tmp_path, 4.0)
     # Calibration that shows a corner of the data alone: there nothing is below the bias, elsewhere it is.
     corner = [(batch[0][:1] * 0.01,) for batch in model.batches(sets.calibration, 64)]
-    monkeypatch.setattr("edgeq.pipeline.quantize._Stage._calibration", corner)
+    monkeypatch.setattr("edgeq.pipeline.quantize.absorb", lambda graph, skeleton, _: absorb(graph, skeleton, corner))
     monkeypatch.setattr("edgeq.pipeline.automatic.GOOD", 0.0)
     monkeypatch.setattr("edgeq.pipeline.automatic.COSTLY", ())
     found = quantized(options, model, sets)
