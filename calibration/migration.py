@@ -26,7 +26,7 @@ import torch
 from edgeq.graph.execute import iterate_values, to_torch
 from edgeq.graph.graph import Graph, name
 from edgeq.graph.passes.fold_batchnorm import output_axis
-from edgeq.plan.ops import IN_BLOCKS
+from edgeq.plan.ops import IN_BLOCKS, channel_axis
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import affine_from_range
 
@@ -76,7 +76,7 @@ def migrations(graph: Graph, skeleton: Skeleton, samples: Samples) -> tuple[Migr
     if not skeleton.per_channel:
         return ()  # weights with one scale would take the unevenness over
     made, read = _outputs(graph, skeleton), _inputs(graph, skeleton)
-    seen = _seen(graph, samples, {**{v: _channel_axis(u) for v, u in made.items()}, **dict.fromkeys(read, -1)})
+    seen = _seen(graph, samples, {**{v: channel_axis(u.op) for v, u in made.items()}, **dict.fromkeys(read, -1)})
     found = [_of_output(value, unit, seen[value]) for value, unit in made.items() if value in seen]
     found += [_of_input(graph, skeleton, value, units, seen[value]) for value, units in read.items() if value in seen]
     return tuple(each for each in found if each is not None)
@@ -137,10 +137,6 @@ def _scalable(graph: Graph, unit: Unit) -> bool:
 
 def _coarse(skeleton: Skeleton, unit: Unit) -> bool:
     return (skeleton.bits[unit.name].activations or _FINE) < _FINE
-
-
-def _channel_axis(unit: Unit) -> int:
-    return 1 if unit.op == "Conv" else -1
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from edgeq.calibration.streams import Streams, decode, encode
 from edgeq.errors import DataError
 from edgeq.graph.execute import as_tensor
 from edgeq.graph.graph import Graph, name
+from edgeq.plan.ops import channel_axis
 from edgeq.plan.plan import Skeleton, Unit
 from edgeq.plan.quantization import Quantization, QuantizedConstant
 from edgeq.simulate.integer import call_node
@@ -92,7 +93,7 @@ class Walk:
             What the float weight makes of the float inputs, and what ``factor`` makes of the quantized ones.
         """
         if self._products is None or not self._products.are(unit, factor):
-            axis = channel_axis(self.graph.node(unit.name))
+            axis = channel_axis(unit.op)
             sides = Output(axis), Output(axis)
             held: list[_Pair] = []
             small = False
@@ -249,14 +250,9 @@ def _without(bias: str | None, read: Callable[[str], torch.Tensor]) -> Callable[
     return lambda value: torch.zeros_like(read(value)) if value == bias else read(value)
 
 
-def channel_axis(node: ir.Node) -> int:
-    """The axis of a weighted node's output that counts its channels."""
-    return 1 if node.op_type in ("Conv", "ConvTranspose") else -1
-
-
 def _spread(channels: torch.Tensor, output: torch.Tensor, node: ir.Node) -> torch.Tensor:
     shape = [1] * output.ndim
-    shape[channel_axis(node)] = -1
+    shape[channel_axis(node.op_type)] = -1
     return channels.to(torch.float32).reshape(shape)
 
 

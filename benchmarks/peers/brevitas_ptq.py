@@ -38,13 +38,6 @@ class Clamp6(torch.nn.ReLU):
         return x.clamp(0, 6)
 
 
-class QuantReLU6(QuantNonLinearActLayer):  # type: ignore[misc]
-    """Brevitas's ``QuantReLU`` with the bound at 6 ahead of the quantizer, so that its range lies below."""
-
-    def __init__(self, act_quant: Any, return_quant_tensor: bool, **options: Any) -> None:
-        super().__init__(Clamp6, True, None, act_quant, return_quant_tensor, **options)
-
-
 def choose(job: Job) -> Result:
     """The QCDQ file, or scores of the module."""
     module = torch_module(job)
@@ -116,7 +109,9 @@ def _quantized(module: torch.nn.Module, job: Job, *, outputs: bool = True) -> An
         act_quant_granularity="per_tensor",
         act_quant_percentile=99.9 if job.coarse else 99.999,
     )
-    activations[torch.nn.ReLU6] = QuantReLU6, activations[torch.nn.ReLU6][1]
+    # As its QuantReLU, with the bound at 6 ahead of the quantizer, so that its range lies below.
+    bounded = {"act_impl": Clamp6, "passthrough_act": True, "input_quant": None}
+    activations[torch.nn.ReLU6] = QuantNonLinearActLayer, activations[torch.nn.ReLU6][1] | bounded
     convolutional = any(isinstance(m, torch.nn.Conv2d) for m in module.modules())
     if convolutional:
         module = preprocess_for_quantize(module, relu6_to_relu=False, equalize_iters=EQUALIZATIONS, merge_bn=True)

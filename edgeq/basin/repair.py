@@ -21,6 +21,7 @@ from edgeq.basin.landscape import Batches, Inputs, Landscape, Layer
 from edgeq.basin.lockstep import in_step, samples, taken
 from edgeq.basin.simulated import SimulatedModel
 from edgeq.graph.passes.fold_batchnorm import output_axis
+from edgeq.plan.ops import channel_axis
 from edgeq.plan.plan import Unit
 
 #: Mean and standard deviation of every channel.
@@ -102,18 +103,14 @@ class _Anchor:
     unit: Unit
     layer: Layer
 
-    @property
-    def channel_axis(self) -> int:
-        return 1 if self.unit.op == "Conv" else -1
-
     def statistics(self, outputs: list[torch.Tensor]) -> Statistics:
         """Mean and standard deviation of every channel over all batches, (channels,) each."""
-        rows = torch.cat([output.movedim(self.channel_axis, 0).flatten(1) for output in outputs], 1)
+        rows = torch.cat([output.movedim(channel_axis(self.unit.op), 0).flatten(1) for output in outputs], 1)
         return rows.mean(1), rows.std(1)
 
     def spread(self, per_channel: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         shape = [1] * output.ndim
-        shape[self.channel_axis] = -1
+        shape[channel_axis(self.unit.op)] = -1
         return per_channel.reshape(shape)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from edgeq.calibration.absorption import absorb, absorbable
-from edgeq.calibration.batch import at_once
+from edgeq.calibration.batch import at_once, cut
 from edgeq.calibration.data import Dataset
 from edgeq.calibration.divergence import Distance, distance, float_outputs
 from edgeq.calibration.equalization import equalize, highest
@@ -182,7 +182,7 @@ class _Stage:
         """The graph with high biases moved into the layers behind and its ranges, by the observer of these ranges."""
         if not absorbable(graph, self.skeleton):
             return None
-        made = absorb(graph, self.skeleton, self._small(self.sets.calibration))
+        made = absorb(graph, self.skeleton, cut(graph, self._calibration))
         return None if made is graph else (made, self._ranges_like(ranges, made))
 
     def _ranges_like(self, ranges: Ranges, graph: Graph) -> Ranges:

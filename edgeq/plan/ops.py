@@ -5,6 +5,12 @@ from edgeq.plan.quantization import Quantization, per_tensor
 #: Ops with a weight: codes x codes into an int32 accumulator, requantized once.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
+
+def channel_axis(op: str) -> int:
+    """The axis of a weighted op's output that counts its channels."""
+    return 1 if op in ("Conv", "ConvTranspose") else -1
+
+
 #: Those whose weight is a matrix: its rows can be cut in blocks with a scale each.
 IN_BLOCKS = frozenset({"Gemm", "MatMul"})
 
