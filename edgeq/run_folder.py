@@ -40,6 +40,16 @@ class RunFolder:
             with contextlib.suppress(OSError):  # it is not empty: a stage got done, or others use it
                 path.rmdir()
 
+    def place(self, name: str, key: Mapping[str, Any]) -> Path:
+        """Where the stage's result lies; what it keeps on its way has this name and a suffix, and goes when it is done.
+
+        Args:
+            name: of the stage.
+            key: everything that the result depends on (JSON values).
+        """
+        digest = hashlib.sha256(json.dumps([code_version(), name, key], sort_keys=True).encode()).hexdigest()
+        return self.path / f"{name}-{digest[:20]}"
+
     def stage(self, name: str, key: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
         """The stage's stored result, or a new one.
 
@@ -51,13 +61,14 @@ class RunFolder:
         Raises:
             OutputError: the result cannot be written.
         """
-        digest = hashlib.sha256(json.dumps([code_version(), name, key], sort_keys=True).encode()).hexdigest()
-        path = self.path / f"{name}-{digest[:20]}"
+        path = self.place(name, key)
         stored = _read(path)
         if stored is not None:
             return stored
         result = compute()
         write_file(path, hashlib.sha256(result).digest() + result)
+        for kept in self.path.glob(f"{path.name}.*"):
+            kept.unlink(missing_ok=True)
         return result
 
 

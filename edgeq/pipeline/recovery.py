@@ -77,7 +77,7 @@ def recover_plan(
             budget,
             advice,
             widen,
-            checkpoint_file=folder.path / f"recovery-{digest(plan)[:16]}.checkpoint",
+            checkpoint_file=folder.place("recovery", key).with_suffix(".asked"),
             progress=lambda p: _report(p, reporter),
         )
         text = json.dumps(_header(found)).encode()

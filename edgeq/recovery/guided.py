@@ -2,11 +2,12 @@
 
     inside, broken   nothing to train; the reason is told
     slope, exit      train at the bits that were asked for
-    far              more bits for the layers to blame, then train
+    far              the same, but more is demanded of it
 
-A run at the asked bits whose divergence is still above its start after two fifths of the budget is stopped; what is
-left of the budget goes to the same remedy. A wider plan replaces the asked one only where held-out samples show that it
-is better, and what was done is told in words.
+A run that does not bring the divergence down as demanded is stopped, and what is left of the budget goes to more bits
+for the layers to blame, which are then trained. Far out training seldom finds the way back into the basin, yet it may
+bring back most of the decisions, or none of them; a quarter of the budget tells. A wider plan replaces the asked one
+only where held-out samples show that it is better, and what was done is told in words.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ from edgeq.recovery.keep import Witness, why_not_kept
 from edgeq.recovery.outcome import Options, Progress, RecoveryResult
 from edgeq.recovery.recover import recover
 from edgeq.recovery.samples import Inputs, Samples
-from edgeq.recovery.stopping import GAVE_UP, Budget
+from edgeq.recovery.stopping import GAVE_UP, Budget, Demand
 
+#: What a training at the asked bits must reach, and far out.
+_DEMAND, _FAR_DEMAND = Demand(0.4, 1.0), Demand(0.25, 0.75)
 #: No more layers than this get more bits.
 _MOST_WIDENED = 4
 
@@ -108,34 +111,30 @@ def guided(
     if advice.verdict in ("inside", "broken"):
         return Guided(plan, False, (f"{said}; nothing to train",))
     options = options or Options()
-    did, runs = [said], []
-    if advice.verdict != "far":
-        first = recover(
-            graph, plan, samples, held_out, budget, options=replace(options, give_up=True),
-            checkpoint_file=checkpoint_file, progress=progress,
-        )  # fmt: skip
-        runs.append(first)
-        did.append(f"trained {first.steps} steps: {first.reason}")
-        left = budget.less(first.steps, first.seconds, samples.batch_size)
-        if first.stopped != GAVE_UP or left is None:
-            return Guided(first.plan, first.kept, tuple(did), runs=tuple(runs))
-        did.append(GAVE_UP)
-        plan, budget = first.plan, left
+    demand = _FAR_DEMAND if advice.verdict == "far" else _DEMAND
+    first = recover(
+        graph, plan, samples, held_out, budget, options=replace(options, demand=demand),
+        checkpoint_file=checkpoint_file, progress=progress,
+    )  # fmt: skip
+    did = [said, f"trained {first.steps} steps: {first.reason}"]
+    plan, left = first.plan, budget.less(first.steps, first.seconds, samples.batch_size)
+    if first.stopped != GAVE_UP or left is None:
+        return Guided(plan, first.kept, tuple(did), runs=(first,))
+    did.append(GAVE_UP)
     layers = advice.blamed()
     if not layers:
         did.append("no layer stands out to be given more bits")
-        return Guided(plan, any(run.kept for run in runs), tuple(did), runs=tuple(runs))
+        return Guided(plan, first.kept, tuple(did), runs=(first,))
     second = recover(
-        graph, widen(layers), samples, held_out, budget, options=options,
+        graph, widen(layers), samples, held_out, left, options=options,
         checkpoint_file=None if checkpoint_file is None else checkpoint_file.with_suffix(".wider"), progress=progress,
     )  # fmt: skip
-    runs.append(second)
     did.append(f"more bits for {', '.join(layers)}, then trained {second.steps} steps: {second.reason}")
     why_not = _why_not_better(graph, plan, second, options)
     if why_not:
         did.append(f"the wider plan is not taken: {why_not}")
-        return Guided(plan, any(run.kept for run in runs[:-1]), tuple(did), runs=tuple(runs))
-    return Guided(second.plan, True, tuple(did), layers, tuple(runs))
+        return Guided(plan, first.kept, tuple(did), runs=(first, second))
+    return Guided(second.plan, True, tuple(did), layers, (first, second))
 
 
 def _why_not_better(graph: Graph, plan: Plan, other: RecoveryResult, options: Options) -> str:

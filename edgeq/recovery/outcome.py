@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgeq.plan.plan import Plan
-from edgeq.recovery.stopping import INSIDE, Point
+from edgeq.recovery.stopping import INSIDE, Demand, Point
 from edgeq.recovery.watch import HeldOut, Scores
 from edgeq.task import Task
 
@@ -35,7 +35,7 @@ class Options:
         task: what the outputs are (``edgeq.basin``); None guesses.
         layers: train these units only; None trains all.
         inside: stop where the watched divergence is at most this.
-        give_up: stop where two fifths of the budget have not brought the divergence below its start.
+        demand: what must be reached, else the run is stopped; None to go on in any case.
         device: None takes a GPU if there is one.
         checkpoint_seconds: a checkpoint is written at the watch points, and when this long has passed without one.
     """
@@ -43,7 +43,7 @@ class Options:
     task: Task | None = None
     layers: frozenset[str] | None = None
     inside: float = INSIDE
-    give_up: bool = False
+    demand: Demand | None = None
     device: str | None = None
     checkpoint_seconds: float = 20.0
 

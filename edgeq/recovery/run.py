@@ -67,8 +67,10 @@ class Run:
         features = cuts(graph, plan) if recipe.features else ()
         self.teacher = Teacher(graph, self.device, features)
         self.recipe, self.checkpoint_file = recipe, checkpoint_file
+        # A budget in time is never the same twice: what is left of it after an earlier training, least of all.
+        fixed = budget.fixed_steps(samples.batch_size)
         self.name = checkpoint.fingerprint(
-            plan, recipe, options, budget, samples.batch_size, [len(x[0]) for x in held_out]
+            plan, recipe, options, fixed, samples.batch_size, [len(x[0]) for x in held_out]
         )
         found = None if checkpoint_file is None else checkpoint.load(checkpoint_file, self.name)
         self.state = State(sizes=self._sizes(held_out)) if found is None else State.of(found, self.device)
@@ -191,7 +193,8 @@ class Run:
         elif deployed.mean_soft > _LOST * state.best_soft and progress < _TOO_LATE:
             self._fall_back()
         state.stopped = state.stopped or why_stop(state.curve, self.options.inside)
-        if self.options.give_up and not state.stopped and is_hopeless(state.curve):
+        demand = self.options.demand
+        if demand is not None and not state.stopped and is_hopeless(state.curve, demand):
             state.stopped = GAVE_UP
         said = warning(state.curve) if not (state.stopped or state.warned) else ""
         if said:

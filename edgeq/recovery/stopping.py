@@ -17,7 +17,7 @@ BASIN = 0.05
 #: Part of the budget after which a run is told what will come of it.
 _A_GOOD_PART = 0.4
 #: Why a run is stopped whose budget would be better spent otherwise.
-GAVE_UP = "training does not lower the divergence from here; stopped early"
+GAVE_UP = "training does not lower the divergence as it should; stopped early"
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,23 @@ def why_stop(curve: Sequence[Point], inside: float) -> str:
     return ""
 
 
-def is_hopeless(curve: Sequence[Point]) -> bool:
-    """Whether a good part of the budget has not brought the divergence below its start."""
-    return curve[-1].progress >= _A_GOOD_PART and min(point.deployed for point in curve[1:]) > curve[0].deployed
+@dataclass(frozen=True)
+class Demand:
+    """What a run must have reached, or it is stopped.
+
+    Attributes:
+        after: which part of the budget.
+        part: of the start's divergence that is not exceeded then.
+    """
+
+    after: float
+    part: float
+
+
+def is_hopeless(curve: Sequence[Point], demand: Demand) -> bool:
+    """Whether the run has not reached what is demanded, when it should have."""
+    due = curve[-1].progress >= demand.after
+    return due and min(point.deployed for point in curve[1:]) > demand.part * curve[0].deployed
 
 
 def warning(curve: Sequence[Point], basin: float = BASIN) -> str:

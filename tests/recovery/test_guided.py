@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from edgeq.graph.execute import to_torch
 from edgeq.plan.plan import Plan
 from edgeq.recovery import Budget, Options, Shuffled
 from edgeq.recovery.guided import Advice, Guided, guided
-from edgeq.recovery.stopping import GAVE_UP, Point, is_hopeless
+from edgeq.recovery.stopping import GAVE_UP, Demand, Point, is_hopeless
 
 from .models import Case, digits
 
@@ -44,20 +45,58 @@ def test_nothing_is_trained_where_training_cannot_help(verdict: str) -> None:
     assert found.did == (f"{verdict}: as the test says; nothing to train",)
 
 
-def test_far_out_the_layers_to_blame_get_more_bits_and_only_a_better_plan_is_taken() -> None:
-    case = digits("w2a8")
-    layers = tuple(unit.name for unit in case.plan.units if unit.weight is not None)
-    blame = tuple((layer, 1.0 / (i + 1)) for i, layer in enumerate(layers))
+def blame(case: Case) -> tuple[tuple[str, float], ...]:
+    layers = (unit.name for unit in case.plan.units if unit.weight is not None)
+    return tuple((layer, 1.0 / (i + 1)) for i, layer in enumerate(layers))
+
+
+def test_far_out_the_asked_bits_are_trained_as_long_as_that_helps() -> None:
     asked: list[tuple[str, ...]] = []
-    found = led("far", blame, 16, asked)
-    assert asked == [Advice("far", "", blame).blamed()]
-    assert 0 < len(asked[0]) < len(layers)
-    assert len(found.runs) == 1
+    found = led("far", blame(digits("w2a8")), 40, asked)
+    assert [run.steps for run in found.runs] == [40]
+    assert found.kept, found.did
+    assert found.plan.skeleton.bits == digits("w2a8").plan.skeleton.bits
+    assert not asked
+
+
+def test_far_out_where_it_does_not_help_the_layers_to_blame_get_more_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.recovery.guided._FAR_DEMAND", Demand(0.25, 0.0))
+    shares = blame(digits("w2a8"))
+    asked: list[tuple[str, ...]] = []
+    found = led("far", shares, 32, asked)
+    assert asked == [Advice("far", "", shares).blamed()]
+    assert 0 < len(asked[0]) < len(shares)
+    assert [run.steps for run in found.runs] == [8, 24]
     assert found.kept, found.did
     assert found.widened == asked[0]
     assert found.plan.skeleton.bits[asked[0][0]].weights == 8
     assert found.did[0] == "far: as the test says"
-    assert found.did[1].startswith("more bits for ")
+    assert found.did[1].startswith("trained 8 steps: ")
+    assert found.did[2] == GAVE_UP
+    assert found.did[3].startswith("more bits for ")
+
+
+def test_with_nobody_to_blame_it_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.recovery.guided._FAR_DEMAND", Demand(0.25, 0.0))
+    found = led("far", (), 32, [])
+    assert [run.steps for run in found.runs] == [8]
+    assert found.did[-1] == "no layer stands out to be given more bits"
+
+
+def test_a_budget_in_time_that_is_begun_again_goes_on_in_its_second_training_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeq.recovery.guided._FAR_DEMAND", Demand(0.25, 0.0))
+    case, done = digits("w2a8"), []
+    for _ in range(2):
+        found = guided(
+            case.graph, case.plan, Shuffled((case.train,), 32, seed=1), case.held_out, Budget(seconds=6),
+            Advice("far", "as the test says", blame(case)), widened(case, []),
+            options=Options(checkpoint_seconds=0.0), checkpoint_file=tmp_path / "run.asked",
+        )  # fmt: skip
+        done.append([run.steps for run in found.runs])
+    assert len(done[0]) == 2
+    assert done[0] == done[1], "both were finished"
 
 
 def test_on_a_wall_it_trains_at_the_bits_that_were_asked_for() -> None:
@@ -74,13 +113,16 @@ def test_half_of_the_blame_names_the_layers() -> None:
     assert Advice("far", "", ()).blamed() == ()
 
 
-def test_hopeless_is_what_stays_above_its_start_for_a_good_part_of_the_budget() -> None:
+def test_hopeless_is_what_does_not_fall_as_it_should_for_a_good_part_of_the_budget() -> None:
     def curve(*values: float) -> list[Point]:
         return [Point(i, 0.125 * i, value, 0.0, 1.0, 0.0, 0.0) for i, value in enumerate(values)]
 
-    assert not is_hopeless(curve(1, 2, 3))
-    assert is_hopeless(curve(1, 2, 3, 2, 1.5))
-    assert not is_hopeless(curve(1, 2, 0.9, 2, 1.5))
+    below = Demand(0.4, 1.0)
+    assert not is_hopeless(curve(1, 2, 3), below)
+    assert is_hopeless(curve(1, 2, 3, 2, 1.5), below)
+    assert not is_hopeless(curve(1, 2, 0.9, 2, 1.5), below)
+    assert is_hopeless(curve(1, 2, 0.9), Demand(0.25, 0.75))
+    assert not is_hopeless(curve(1, 2, 0.7), Demand(0.25, 0.75))
     assert "stopped early" in GAVE_UP
 
 
