@@ -5,10 +5,13 @@ nats. Anything else: squared error relative to the output's variance. No labels 
 plans, never to certify one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -21,17 +24,35 @@ from edgeq.task import guess_task, is_distribution, softening
 Inputs = Sequence[tuple[torch.Tensor, ...]]
 
 
+#: How probable a difference as large may be between plans that are equally near, to be called shown.
+_LEVEL = 0.05
+
+
 @dataclass(frozen=True)
 class Distance:
-    """Of a plan's simulation from the float model, summed over the outputs; infinite for NaN.
+    """Of a plan's simulation from the float model, summed over the outputs.
 
     Attributes:
-        divergence: in nats, or relative to the variance: what is left to gain.
-        soft: the same softened by a temperature (``edgeq.task``), times its square: which of two plans is nearer.
+        divergence: in nats, or relative to the variance: what is left to gain; infinite for NaN.
+        each: of each sample, softened by a temperature (``edgeq.task``), times its square.
     """
 
     divergence: float
-    soft: float
+    each: tuple[float, ...]
+
+    @property
+    def soft(self) -> float:
+        """The mean of ``each``: which of two plans is nearer; infinite for NaN."""
+        return _mean(self.each)
+
+    def shown_above(self, other: "Distance") -> bool:
+        """Whether the samples show that the other is nearer: Student's paired t-test, one-sided."""
+        if not math.isfinite(self.soft):
+            return math.isfinite(other.soft)
+        excess = np.array(self.each) - other.each
+        count = len(excess)
+        error = float(excess.std(ddof=1)) / count**0.5 if count > 1 else math.inf
+        return bool(excess.mean() > float(stats.t.isf(_LEVEL, max(1, count - 1))) * error)
 
 
 def float_outputs(graph: Graph, samples: Inputs) -> list[tuple[torch.Tensor, ...]]:
@@ -69,28 +90,35 @@ def distance(
         weights: False leaves them in float: what is left is what the quantized activations cost alone.
     """
     found = _outputs(Simulation(graph, plan).enable(weights=weights), samples)
-    hard, soft = 0.0, 0.0
+    hard = soft = torch.zeros(())
     for position in range(len(reference[0])):
         real = torch.cat([batch[position] for batch in reference]).double()
         quantized = torch.cat([batch[position] for batch in found]).double()
         task = guess_task(samples[0][0].numpy(), (real[: len(samples[0][0])].numpy(),))
         if task == "values" or is_distribution(real.numpy()):
-            error = _squared_error(real, quantized)
-            hard, soft = hard + error, soft + error
+            plain = softened = _squared_error(real, quantized)
         else:
             t, plain = softening(task), _kl(real, quantized)
-            hard, soft = hard + plain, soft + (plain if t == 1 else t * t * _kl(real / t, quantized / t))
-    return Distance(hard if hard == hard else float("inf"), soft if soft == soft else float("inf"))
+            softened = plain if t == 1 else t * t * _kl(real / t, quantized / t)
+        hard, soft = hard + plain, soft + softened
+    return Distance(_mean(hard.tolist()), tuple(soft.tolist()))
 
 
-def _kl(real: torch.Tensor, quantized: torch.Tensor) -> float:
+def _mean(each: Sequence[float]) -> float:
+    mean = math.fsum(each) / len(each)
+    return math.inf if math.isnan(mean) else mean
+
+
+def _kl(real: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
+    """Of each sample, the mean over its positions."""
     log_p, log_q = functional.log_softmax(real, -1), functional.log_softmax(quantized, -1)
-    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+    return (log_p.exp() * (log_p - log_q)).sum(-1).reshape(len(real), -1).mean(1)
 
 
-def _squared_error(real: torch.Tensor, quantized: torch.Tensor) -> float:
+def _squared_error(real: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
+    """Of each sample, relative to the variance over all."""
     spread = (real - real.mean(0)).pow(2).mean().clamp(min=1e-12)
-    return float((real - quantized).pow(2).mean() / spread)
+    return (real - quantized).pow(2).reshape(len(real), -1).mean(1) / spread
 
 
 @torch.no_grad()

@@ -165,7 +165,8 @@ class _Stage:
             return json.dumps(asdict(measured)).encode()
 
         key = self._key(found.graph) | {"plan": digest(found.plan), "weights": weights}
-        return Distance(**json.loads(self.folder.stage("held-out", key, compute)))
+        stored = json.loads(self.folder.stage("held-out", key, compute))
+        return Distance(stored["divergence"], tuple(stored["each"]))
 
     def other_ranges(self) -> Ranges:
         """The ranges by the observer that was not the first choice."""

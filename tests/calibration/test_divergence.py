@@ -49,3 +49,28 @@ def test_values_are_compared_by_their_squared_error_alone() -> None:
     real, found, told = measured(linear(1e-3))  # their softmax says nothing
     error = ((real - found) ** 2).mean() / ((real - real.mean(0)) ** 2).mean()
     assert told.divergence == told.soft == pytest.approx(error, rel=1e-9)
+
+
+def test_what_lies_farther_is_shown_by_enough_samples_that_agree() -> None:
+    rng = np.random.default_rng(0)
+    near = rng.uniform(0.1, 0.3, 100)
+    farther = Distance(0.0, tuple(near + rng.normal(0.02, 0.05, 100)))
+    noisy = Distance(0.0, tuple(near + rng.normal(0.02, 0.5, 100)))
+    best = Distance(0.0, tuple(near))
+    assert farther.shown_above(best)
+    assert not best.shown_above(farther)
+    assert not noisy.shown_above(best)
+    assert not best.shown_above(best)
+    assert Distance(0.0, (2.0, 3.0)).shown_above(Distance(0.0, (1.0, 2.0)))
+    assert not Distance(0.0, (2.0,)).shown_above(Distance(0.0, (1.0,))), "one sample shows nothing"
+    broken = Distance(np.inf, (np.nan, 1.0))
+    assert broken.soft == np.inf
+    assert broken.shown_above(Distance(0.0, (1.0, 1.0)))
+    assert not broken.shown_above(broken)
+
+
+def test_equal_plans_are_told_apart_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.exponential(size=(2, 2000, 100))
+    shown = [Distance(0.0, tuple(a)).shown_above(Distance(0.0, tuple(b))) for a, b in zip(one, other, strict=True)]
+    assert 0.035 < np.mean(shown) < 0.065
