@@ -62,21 +62,20 @@ class Case:
     """One row: a model, a width, and how many steps.
 
     Attributes:
-        ends: the first and the last layer's bits; None gives them the width of the others.
+        ends: whether the first and the last layer have 8 bits: their weights and what they read and make.
     """
 
     model: str
     bits: Bits
     steps: int
-    ends: int | None = 8
+    ends: bool = True
 
     def request(self, graph: Graph) -> Request:
         """What is asked of the plan."""
-        if self.ends is None:
+        if not self.ends:
             return Request(bits=self.bits)
         weighted = [name(n) for n in graph.nodes if n.op_type in ("Conv", "Gemm", "MatMul")]
-        ends = Bits(self.ends, self.bits.activations)
-        return Request(bits=self.bits, overrides=((weighted[0], ends), (weighted[-1], ends)))
+        return Request(bits=self.bits, overrides=tuple((weighted[place], Bits(8, 8)) for place in (0, -1)))
 
 
 def _cifar() -> Data:
@@ -163,18 +162,18 @@ CASES: Mapping[str, Case] = {
     "resnet56-w3a8": Case("resnet56", Bits(3, 8), 300),
     "resnet56-w3a3": Case("resnet56", Bits(3, 3), 300),
     "resnet56-w2a2": Case("resnet56", Bits(2, 2), 300),
-    "resnet20-w4a4-all": Case("resnet20", Bits(4, 4), 400, ends=None),
-    "resnet20-w3a8-all": Case("resnet20", Bits(3, 8), 400, ends=None),
-    "resnet20-w3a3-all": Case("resnet20", Bits(3, 3), 600, ends=None),
-    "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=None),
-    "resnet20-w2a2-all": Case("resnet20", Bits(2, 2), 800, ends=None),
+    "resnet20-w4a4-all": Case("resnet20", Bits(4, 4), 400, ends=False),
+    "resnet20-w3a8-all": Case("resnet20", Bits(3, 8), 400, ends=False),
+    "resnet20-w3a3-all": Case("resnet20", Bits(3, 3), 600, ends=False),
+    "resnet20-w2a8-all": Case("resnet20", Bits(2, 8), 1000, ends=False),
+    "resnet20-w2a2-all": Case("resnet20", Bits(2, 2), 800, ends=False),
     "efficientnet_lite0-w4a8": Case("efficientnet_lite0", Bits(4, 8), 60),
     "efficientnet_lite0-w4a4": Case("efficientnet_lite0", Bits(4, 4), 120),
     "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
     "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
-    "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=None),
-    "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=None),
-    "stories260k-w2": Case("stories260k", Bits(2, None), 250, ends=None),
-    "minilm_l6-w4a8": Case("minilm_l6", Bits(4, 8), 100, ends=None),
-    "minilm_l6-w3": Case("minilm_l6", Bits(3, None), 100, ends=None),
+    "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=False),
+    "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=False),
+    "stories260k-w2": Case("stories260k", Bits(2, None), 250, ends=False),
+    "minilm_l6-w4a8": Case("minilm_l6", Bits(4, 8), 100, ends=False),
+    "minilm_l6-w3": Case("minilm_l6", Bits(3, None), 100, ends=False),
 }

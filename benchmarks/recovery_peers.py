@@ -5,10 +5,10 @@
     python benchmarks/recovery_peers.py --bits 4 3 --activations 4 --seconds 120
     python benchmarks/recovery_peers.py --model resnet56 --bits 2 --seconds 120
 
-ResNet-20 or ResNet-56 with 8-bit first and last layer (their weights; activations have the width of all others). Every
-tool has the float model, the same unlabelled training images, the first 512 of them to calibrate its start, and so many
-CPU seconds of one core to train; all are judged on the same 2,000 test images in their own simulation (our exported
-file's agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
+First and last layer have 8 bits: their weights and what they read and make. Every tool has the float model, the
+same unlabelled training samples, the first 512 of them at most to calibrate its start, and so many CPU seconds of one
+core to train; all are judged on the same test samples (2,000 at most) in their own simulation (our exported file's
+agreement with it is in recovery.md). Ours starts from second-order rounding, "from statistics" from rounding to
 nearest on MSE scales with corrected means and variances, "from nearest" from rounding to nearest on scales that cover
 all weights, its repair of the statistics then being part of the time; it trains by its own recipe, in as many steps as
 take the time. The peers train by one loop (``peers_qat/loop.py``): label-free as ours, or, with --labels, on labels as
@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from assets import FOLDER
+from peers.contract import float_module
 from peers.environments import UnavailableError, python
+from peers.subjects import subject
 from peers_qat.loop import Job
 from recovery import judged, outputs, start, top1
 from recovery_cases import MODELS, Case
@@ -44,7 +45,7 @@ TESTED = 2000
 CALIBRATION = 512
 OURS = ("edgeq", "edgeq from statistics", "edgeq from nearest")
 PEERS = {"brevitas": "brevitas", "torchao": "torchao", "aimet": "aimet-torch"}
-NETWORKS = ("resnet20", "resnet56")
+NETWORKS = ("resnet20", "resnet56", "kws_dscnn", "efficientnet_lite0")
 
 
 def main() -> None:
@@ -104,13 +105,22 @@ def theirs(tool: str, case: Case, seconds: float, *, labels: bool) -> dict[str, 
         interpreter = python(PEERS[tool])
     except UnavailableError as error:
         return {"failed": str(error)}
-    data, bits = MODELS[case.model].data(), case.bits
-    factory = str(FOLDER / "cifar_resnet.py"), case.model, str(FOLDER / "cifar_resnet_weights" / f"{case.model}.pt")
+    data, bits, source = MODELS[case.model].data(), case.bits, subject(case.model).factory
+    assert source is not None
     with tempfile.TemporaryDirectory() as name:
-        arrays, job = Path(name) / "samples.npz", Path(name) / "job.json"
+        arrays, job, weights = (Path(name) / file for file in ("samples.npz", "job.json", "weights.pt"))
+        torch.save(float_module(source).state_dict(), weights)
         (x, y), (test, truth) = data.train, data.test
         np.savez(arrays, x=x, y=y, test=test[:TESTED], truth=truth[:TESTED])
-        asked = Job(factory, str(arrays), bits.weights, bits.activations, CALIBRATION, seconds, labels)
+        asked = Job(
+            (str(source[0]), source[1], str(weights)),
+            str(arrays),
+            bits.weights,
+            bits.activations,
+            CALIBRATION,
+            seconds,
+            labels,
+        )
         job.write_text(json.dumps(asdict(asked)), encoding="utf-8")
         run = subprocess.run(
             [interpreter, "-m", f"peers_qat.{tool}", str(job)],

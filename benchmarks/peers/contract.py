@@ -147,15 +147,30 @@ def torch_module(job: Job) -> Any:
         UnsupportedError: there is no PyTorch source of the model.
         ValueError: the module does not compute what the file does.
     """
-    import importlib.util
-
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if job.factory is None:
         raise UnsupportedError("needs a torch module; this model is there as ONNX only")
-    file, function, weights = job.factory
+    module = float_module(job.factory)
+    if job.reference is not None:
+        reference = np.load(job.reference)
+        with torch.no_grad():
+            found = np.asarray(module(*tensors(job.batches(len(reference))[0])))
+        difference = float(np.abs(found - reference[: len(found)]).max())
+        if not difference <= _EQUAL * max(1.0, float(np.abs(reference).max())):
+            raise ValueError(f"{Path(job.factory[0]).name}: its outputs are {difference:.2g} from the file's")
+    return module
+
+
+def float_module(factory: tuple[str | Path, ...]) -> Any:
+    """The module of a file, a function in it, and its weights: a state dict, or the ONNX file of the same layers."""
+    import importlib.util
+
+    import torch
+
+    file, function, weights = map(str, factory)
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -167,13 +182,6 @@ def torch_module(job: Job) -> Any:
         source.read(module, weights)
     else:
         module.load_state_dict(torch.load(weights))
-    if job.reference is not None:
-        reference = np.load(job.reference)
-        with torch.no_grad():
-            found = np.asarray(module(*tensors(job.batches(len(reference))[0])))
-        difference = float(np.abs(found - reference[: len(found)]).max())
-        if not difference <= _EQUAL * max(1.0, float(np.abs(reference).max())):
-            raise ValueError(f"{Path(file).name}: its outputs are {difference:.2g} from the file's")
     return module
 
 

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from peers.metrics import METRICS, Metric
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- peers: written by benchmarks/peers.py -->", "<!-- peers: end -->"
 _OURS = "edgeq"
-_REFERENCE = "auto"
+#: What the others are compared with; the second where activations are quantized on the way.
+_REFERENCES = ("auto", "dynamic")
 #: Below it a difference is called one.
 _LEVEL = 0.05
 
@@ -22,11 +25,22 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[tuple[str, s
         found: dict[str, dict[tuple[str, str], Row]] = {}
         for key, row in results[model]["rows"].items():
             bits, peer, method = key.split("|")
-            found.setdefault(bits, {})[peer, method] = row
+            found.setdefault(_format(bits, peer, method), {})[peer, method] = row
         for bits in sorted(
             found, key=lambda text: ("a" not in text, "fl8" in text, [-int(c) for c in text if c.isdigit()][:2])
         ):
             yield model, bits, found[bits]
+
+
+def _format(bits: str, peer: str, method: str) -> str:
+    """The cell of a row: activations that get a new scale for each input or token are a format of their own."""
+    dynamic = method == "dynamic" or (peer == "torchao linear" and "a" in bits)
+    return f"{bits} dynamic" if dynamic else bits
+
+
+def _reference(rows: dict[tuple[str, str], Row]) -> Row | None:
+    ours = (rows.get((_OURS, method)) for method in _REFERENCES)
+    return next((row for row in ours if row is not None and "score" in row), None)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -41,7 +55,7 @@ def table(results: dict[str, Any]) -> str:
             told = f"{metric.interval(metric.unpacked(results[model]['each'], count))} | {count} samples"
             lines.append(f"| {model} | float | | {metric.name} | {told} | | | | | |")
             model_before = model
-        reference = rows.get((_OURS, _REFERENCE))
+        reference = _reference(rows)
         sign = 1 if metric.less else -1
         for (peer, method), row in sorted(
             rows.items(), key=lambda item: (item[0][0] != _OURS, sign * item[1].get("score", 0))
@@ -72,7 +86,7 @@ def _p(metric: Metric, row: Row, auto: Row, count: int) -> float:
 
 
 def _difference(metric: Metric, row: Row, reference: Row | None, count: int) -> str:
-    if reference is None or "score" not in reference or row is reference:
+    if reference is None or row is reference:
         return ""
     p = _p(metric, row, reference, count)
     return f"{metric.difference(row['score'] - reference['score'])} ({p:.2g})"
@@ -89,15 +103,16 @@ def summary(results: dict[str, Any]) -> str:
         metric, count = METRICS[results[model]["metric"]], results[model]["tested"]
         ours = {method: row for (peer, method), row in rows.items() if peer == _OURS and "score" in row}
         others = {" ".join(key): row for key, row in rows.items() if key[0] != _OURS and "score" in row}
-        if _REFERENCE not in ours or not others:
+        auto = _reference(rows)
+        if auto is None or not others:
             continue
-        auto = ours.pop(_REFERENCE)
+        ours = {method: row for method, row in ours.items() if row is not auto}
         best, other = _best(metric, others), _best(metric, ours)
         told[_verdict(metric, others[best], auto, count)].append(f"{model} {bits}")
         chances[f"{model} {bits}"] = _p(metric, others[best], auto, count)
         behind += _told(metric, f"{model} {bits} ({best}", others[best], auto, count)
         left += _told(metric, f"{model} {bits} ({other}", ours[other], auto, count) if other else []
-        level = [name for name, row in others.items() if _verdict(metric, row, auto, count) != "ahead"]
+        level = [name for name, row in others.items() if _as_good(metric, row, auto, count)]
         fastest = min(level, key=lambda name: others[name]["seconds"], default="")
         if fastest and others[fastest]["seconds"] < auto["seconds"]:
             slower.append(f"{model} {bits} ({fastest}, {others[fastest]['seconds']:.1f} s)")
@@ -119,7 +134,9 @@ def summary(results: dict[str, Any]) -> str:
             f"{len(told['level'])}, behind it in {len(told['**behind**'])}. {_corrected(told, chances)}",
             _counted("a peer is ahead of `auto` by more than chance", behind, total),
             _counted("another method of ours is ahead of `auto` by more than chance", left, total),
-            _counted("a peer that `auto` is not ahead of needs fewer CPU seconds", slower, total),
+            _counted(
+                "a peer that `auto` is not ahead of, in decisions as float either, needs fewer CPU s", slower, total
+            ),
         ]
     )
 
@@ -148,6 +165,20 @@ def _verdict(metric: Metric, row: Row, auto: Row, count: int) -> str:
     if _p(metric, row, auto, count) > _LEVEL:
         return "level"
     return "**behind**" if metric.better(row["score"], auto["score"]) else "ahead"
+
+
+def _as_good(metric: Metric, row: Row, auto: Row, count: int) -> bool:
+    """Whether a row is not shown to be worse than `auto`: by its score, or by how often it decides as the float model.
+
+    The latter tells more of a classifier: where scores differ by chance, other decisions are still worse.
+    """
+    if _verdict(metric, row, auto, count) == "ahead":
+        return False
+    if "as float" not in row or "as float" not in auto:
+        return True
+    same = [round(each["as float"] * count) for each in (row, auto)]
+    p = stats.fisher_exact([[each, count - each] for each in same]).pvalue
+    return bool(same[0] >= same[1] or p > _LEVEL)
 
 
 def _told(metric: Metric, cell: str, row: Row, auto: Row, count: int) -> list[str]:

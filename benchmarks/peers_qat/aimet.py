@@ -32,11 +32,11 @@ def quantize(job: Job, module: Any, samples: torch.Tensor) -> Any:
         default_output_bw=job.activations,
         config_file=get_path_for_per_channel_config(),
     )
-    layers = [
-        m.param_quantizers["weight"] for m in sim.model.modules() if "weight" in getattr(m, "param_quantizers", ())
-    ]
-    for quantizer in (layers[0], layers[-1]):
-        quantizer.bitwidth = 8
+    layers = [module for module in sim.model.modules() if "weight" in getattr(module, "param_quantizers", ())]
+    for layer in (layers[0], layers[-1]):
+        for quantizer in (layer.param_quantizers["weight"], *layer.input_quantizers, *layer.output_quantizers):
+            if quantizer is not None:
+                quantizer.bitwidth = 8
     sim.compute_encodings(lambda model: [model(batch) for batch in samples.split(32)])
     return sim.model
 

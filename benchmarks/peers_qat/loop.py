@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers.contract import float_module
 from torch.nn import functional
 
 RATES = (1e-4, 1e-3)
@@ -31,7 +32,7 @@ class Job:
     Attributes:
         factory: file and function of the model, and its weights.
         samples: npz with ``x`` and ``y`` to train on, and ``test`` and ``truth`` to judge on.
-        weights: bits; the first and the last layer have 8.
+        weights: bits; the first and the last layer have 8, and what they read and make too.
         activations: bits.
         calibration: how many of the samples the start is calibrated on.
         seconds: CPU time of the training.
@@ -56,11 +57,11 @@ def main(quantize: Callable[[Job, Any, torch.Tensor], Any]) -> None:
     os.dup2(2, 1)
     with np.load(job.samples) as arrays:
         x, y, test, truth = (torch.from_numpy(arrays[name]) for name in ("x", "y", "test", "truth"))
-    module = _float(job)
+    module = float_module(job.factory)
     student = quantize(job, module, x[: job.calibration])
     before = _accuracy(student, test, truth)
     began = time.process_time()
-    steps, rate = _train(student, _float(job), x, y, job)
+    steps, rate = _train(student, float_module(job.factory), x, y, job)
     seconds = time.process_time() - began
     answer = {
         "before": before,
@@ -75,21 +76,6 @@ def main(quantize: Callable[[Job, Any, torch.Tensor], Any]) -> None:
 def plain(scores: Any) -> torch.Tensor:
     """A peer's own tensor class as a torch.Tensor."""
     return getattr(scores, "value", scores)
-
-
-def _float(job: Job) -> Any:
-    import importlib.util
-
-    file, function, weights = job.factory
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    source = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = source
-    spec.loader.exec_module(source)
-    module = getattr(source, function)()
-    module.load_state_dict(torch.load(weights))
-    return module.eval()
 
 
 @torch.no_grad()

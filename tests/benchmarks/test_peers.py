@@ -83,10 +83,33 @@ def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
         own == "In 1 of 1 cells another method of ours is ahead of `auto` by more than chance: net w4a8 (gptq, +5.00)."
     )
     assert (
-        time == "In 1 of 1 cells a peer that `auto` is not ahead of needs fewer CPU seconds: net w4a8 (tool a, 2.0 s)."
+        time == "In 1 of 1 cells a peer that `auto` is not ahead of, in decisions as float either, needs fewer CPU s: "
+        "net w4a8 (tool a, 2.0 s)."
     )
     rows = _results(edgeq_auto=_row(0.9, seconds=5.0), edgeq_gptq=_row(0.85), tool_a=_row(0.8, seconds=2.0))
     assert all(line.startswith("In none") for line in summary(rows).splitlines()[-3:])
+
+
+@pytest.mark.parametrize(("same", "as_good"), [(0.90, False), (0.945, True), (0.99, True)])
+def test_a_peer_of_other_decisions_is_not_as_good_though_its_score_is(same: float, as_good: bool) -> None:
+    from peers.tables import summary
+
+    ours, theirs = _row(0.8, seconds=5.0) | {"as float": 0.95}, _row(0.8, seconds=2.0) | {"as float": same}
+    time = summary(_results(edgeq_auto=ours, tool_a=theirs)).splitlines()[-1]
+    assert time.startswith("In 1 of 1" if as_good else "In none")
+
+
+def test_activations_that_are_quantized_on_the_way_are_a_format_of_their_own() -> None:
+    from peers.tables import summary, table
+
+    rows = {"edgeq_auto": _row(0.8), "edgeq_dynamic": _row(0.9), "tool_a": _row(0.75), "tool_dynamic": _row(0.85)}
+    found = _results(**rows)
+    found["net"]["rows"]["w4a8|torchao linear|hqq"] = _row(0.86)
+    lines = [line for line in summary(found).splitlines() if line.startswith("| net")]
+    assert ["tool a 75.00" in line for line in lines] == [True, False]
+    assert lines[1].startswith("| net | w4a8 dynamic | 90.00 | 90.00 |")
+    assert "torchao linear hqq 86.00" in lines[1]
+    assert "| net | w4a8 dynamic | tool | dynamic |" in table(found)
 
 
 def test_of_a_metric_where_less_is_better_the_least_is_best() -> None:
