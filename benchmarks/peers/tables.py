@@ -115,7 +115,10 @@ def summary(results: dict[str, Any]) -> str:
         level = [name for name, row in others.items() if _as_good(metric, row, auto, count)]
         fastest = min(level, key=lambda name: others[name]["seconds"], default="")
         if fastest and others[fastest]["seconds"] < auto["seconds"]:
-            slower.append(f"{model} {bits} ({fastest}, {others[fastest]['seconds']:.1f} s)")
+            own = {name: row["seconds"] for name, row in ours.items() if _as_good(metric, row, others[fastest], count)}
+            quick = min(own, key=own.__getitem__, default="")
+            also = f"; our {quick}, as good as that, {own[quick]:.1f} s" if quick else ""
+            slower.append(f"{model} {bits} ({fastest}, {others[fastest]['seconds']:.1f} s{also})")
         name = f"{best}{'' if others[best]['file kB'] is not None else ' (simulation)'}"
         lines.append(
             f"| {model} | {bits} | {metric.number(results[model]['float'])} "

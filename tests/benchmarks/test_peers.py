@@ -84,7 +84,7 @@ def test_the_summary_owns_up_to_better_methods_and_faster_peers() -> None:
     )
     assert (
         time == "In 1 of 1 cells a peer that `auto` is not ahead of, in decisions as float either, needs fewer CPU s: "
-        "net w4a8 (tool a, 2.0 s)."
+        "net w4a8 (tool a, 2.0 s; our gptq, as good as that, 1.0 s)."
     )
     rows = _results(edgeq_auto=_row(0.9, seconds=5.0), edgeq_gptq=_row(0.85), tool_a=_row(0.8, seconds=2.0))
     assert all(line.startswith("In none") for line in summary(rows).splitlines()[-3:])
