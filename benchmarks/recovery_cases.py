@@ -170,6 +170,7 @@ CASES: Mapping[str, Case] = {
     "efficientnet_lite0-w4a8": Case("efficientnet_lite0", Bits(4, 8), 60),
     "efficientnet_lite0-w4a4": Case("efficientnet_lite0", Bits(4, 4), 120),
     "kws_dscnn-w4a4": Case("kws_dscnn", Bits(4, 4), 600),
+    "kws_dscnn-w4a4-all": Case("kws_dscnn", Bits(4, 4), 600, ends=False),
     "kws_dscnn-w2a8": Case("kws_dscnn", Bits(2, 8), 800),
     "stories260k-w4a8": Case("stories260k", Bits(4, 8), 200, ends=False),
     "stories260k-w3": Case("stories260k", Bits(3, None), 200, ends=False),
