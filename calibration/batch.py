@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import fx
 
-from edgeq.graph.execute import iterate_values, to_torch
+from edgeq.graph.execute import largest_value, to_torch
 from edgeq.graph.graph import Graph
 
 #: Bytes of the largest value.
@@ -22,11 +22,8 @@ def at_once(graph: Graph, module: fx.GraphModule, batch: Inputs) -> int:
     """How many samples keep every value small, judged by the first of that batch; all where it cannot be cut."""
     if not _can_be_cut(graph, batch):
         return max((len(tensor) for tensor in batch if tensor.ndim), default=1)
-    with torch.no_grad():
-        values = iterate_values(module, tuple(tensor[:1] for tensor in batch))
-        # What is constant (an embedding's table) does not grow with the batch.
-        largest = max(t.numel() * t.element_size() for value, t in values if graph.constant(value) is None)
-    return max(1, LARGEST_TENSOR // max(largest, 1))
+    # What is constant (an embedding's table) does not grow with the batch.
+    return max(1, LARGEST_TENSOR // largest_value(graph, module, tuple(tensor[:1] for tensor in batch)))
 
 
 def cut(graph: Graph, samples: Iterable[Inputs], most: int | None = None) -> Iterator[Inputs]:

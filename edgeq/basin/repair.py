@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx
 
-from edgeq.basin.landscape import Batches, Inputs, Landscape, Layer
+from edgeq.basin.landscape import Batches, Landscape, Layer
 from edgeq.basin.lockstep import in_step, samples, taken
 from edgeq.basin.simulated import SimulatedModel
+from edgeq.graph.execute import largest_value
 from edgeq.graph.passes.fold_batchnorm import output_axis
 from edgeq.plan.ops import channel_axis
 from edgeq.plan.plan import Unit
@@ -50,7 +51,9 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
             128 MiB.
     """
     model.stand(landscape.origin, 0.0)
-    few = taken(batches, _affordable(model.module, batches[0]))
+    # Measured on a batch as it is: a model may take a fixed number of samples, or inputs whose first axis is none.
+    per_batch = largest_value(model.graph, model.module, batches[0])
+    few = taken(batches, max(_FEWEST, _MEMORY * samples(batches[0]) // per_batch))
     anchors = _anchors(model, landscape)
     wanted: dict[fx.Node, Statistics] = {}
     corrections: dict[fx.Node, _Correction] = {}
@@ -70,30 +73,6 @@ def repair(model: SimulatedModel, landscape: Landscape, batches: Batches) -> Lan
         model.stand(landscape.deployed, 1.0 if landscape.activations else 0.0)
         in_step(model.module, few, dict.fromkeys(anchors, correct))
     return _apply(model, landscape, {a.layer.name: (a, corrections[n]) for n, a in anchors.items()})
-
-
-def _affordable(module: fx.GraphModule, inputs: Inputs) -> int:
-    """How many samples keep the largest activation under the limit, measured on a batch as it is.
-
-    No part of it would do: a model may take a fixed number of samples, or whole inputs whose first axis is none of
-    samples.
-    """
-    watch = _Largest(module)
-    with torch.no_grad():
-        watch.run(*inputs)
-    return max(_FEWEST, _MEMORY * samples(inputs) // max(watch.bytes, 1))
-
-
-class _Largest(fx.Interpreter):
-    """Finds the size of the largest value."""
-
-    bytes = 0
-
-    def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if isinstance(result, torch.Tensor) and n.op not in ("get_attr", "placeholder"):
-            self.bytes = max(self.bytes, result.numel() * result.element_size())
-        return result
 
 
 @dataclass(frozen=True, eq=False)

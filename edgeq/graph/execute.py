@@ -201,6 +201,19 @@ def iterate_values(
             del environment[dead]
 
 
+def largest_value(graph: Graph, module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> int:
+    """Bytes of the largest value that these inputs lead to, at least 1; what is constant is not counted.
+
+    Args:
+        graph: the model.
+        module: from :func:`to_torch`, or a simulation's.
+        inputs: tensors in the order of the graph's inputs.
+    """
+    with torch.no_grad():
+        values = iterate_values(module, inputs)
+        return max(1, *(t.numel() * t.element_size() for value, t in values if graph.constant(value) is None))
+
+
 def _evaluate(
     module: fx.GraphModule, node: fx.Node, environment: Mapping[fx.Node, Any], feed: Iterator[torch.Tensor]
 ) -> Any:
