@@ -5,12 +5,12 @@ samples that no method has seen, and once more with the weights left in float: w
 is left to gain is told by the divergence; which of two plans is the better one, for class scores, by the divergence at
 a higher temperature (``edgeq.task``), which a hundred samples tell more surely. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
-below what they cost alone, and block reconstruction, which learns with them in the loop, costs minutes there and has
-brought nothing: where they have nearly all of the loss the search ends, unless a method has come below that cost, which
-shows that part of it can be given back. Coarse ones also shift what the layers after
-them see, and that other methods can give back.
-Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances, block
-reconstruction.
+below what they cost alone: where they have nearly all of the loss the search ends, unless a method has come below that
+cost, which shows that part of it can be given back. Coarse ones also shift what the layers after them see, and that
+other methods can give back.
+Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances. Block
+reconstruction is not tried: it takes longer than all others together, and while it was tried it was kept in two of the
+sixty cells of ``benchmarks/peers.py``, where the test set shows no gain.
 
 The nearest plan is kept, with one exception. A hundred samples do not always tell codes of second-order rounding, which
 bring every layer nearer to the float model's, from codes rounded to nearest whose means were corrected: where the
@@ -28,8 +28,6 @@ from edgeq.task import SOFT
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005
-#: Up to here block reconstruction, which takes longer than all others together, moves no decision that samples show.
-SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
 #: What lowers the loss to this part is worth its time.
@@ -40,9 +38,7 @@ MOSTLY = 0.5
 FINE = 8
 #: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
 CHEAP = ("bias", "statistics")
-COSTLY = ("gptq", "gptq+variance", "brecq")
-#: Where this one brings too little the search ends; gptq alone says nothing of what its variances bring at few bits.
-LAST_WORTH = "gptq+variance"
+COSTLY = ("gptq", "gptq+variance")
 
 
 @dataclass(frozen=True)
@@ -136,15 +132,12 @@ def _first_reason(run: "_Search") -> str:
     run.try_equalization()
     run.try_absorption()
     for name in (*CHEAP, *COSTLY):
-        if run.reason(quick=name != "brecq"):
+        if run.reason():
             break
-        if name == "brecq" and run.distance.divergence <= SMALL:
-            return "what is left is too small to be worth block reconstruction's time"
         if name == "bias" and not run.best.plan.activations:
             continue  # of weights alone the biases are the model's own
-        if not run.try_method(name) and name == LAST_WORTH:
-            return f"{name} brought too little to go on"
-    return run.reason() or "no method is left"
+        run.try_method(name)
+    return run.reason() or "no method is left but --method brecq, which takes minutes and is seldom nearer"
 
 
 class _Search:
@@ -171,24 +164,21 @@ class _Search:
         """The activations' own distance, by which candidates are compared; 0 where it was not asked."""
         return 0.0 if self.activations is None else self.activations.soft
 
-    def reason(self, *, quick: bool = False) -> str:
-        """Why nothing more, or nothing that is as quick, is worth trying; or ""."""
+    def reason(self) -> str:
+        """Why nothing more is worth trying; or ""."""
         if self.distance.divergence <= GOOD:
             return "as good as float"
         return (
-            "what is left comes from the activations, not from the weights' rounding"
-            if self.only_activations(quick)
-            else ""
+            "what is left comes from the activations, not from the weights' rounding" if self.only_activations() else ""
         )
 
-    def only_activations(self, quick: bool) -> bool:
+    def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring.
 
         What is below what the activations cost alone shows that part of that can be given back, as second-order
-        rounding, whose targets make up for the errors before a layer, may too; well below it, that minutes may pay.
+        rounding, whose targets make up for the errors before a layer, may too.
         """
-        least = self.alone if quick else self.alone / NEAR
-        return self.fine() and least <= self.distance.soft <= NEAR * self.alone
+        return self.fine() and self.alone <= self.distance.soft <= NEAR * self.alone
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""
@@ -227,34 +217,34 @@ class _Search:
             self.prefix = f" after absorption{self.prefix}"
             self.ask_activations()
 
-    def try_method(self, name: str) -> bool:
-        """Whether the method is worth its time.
+    def try_method(self, name: str) -> None:
+        """Rounding by that method, kept where it is nearer.
 
         Equalization helps rounding to nearest most: second-order rounding is tried without it too.
         """
-        worth = self._try(name, self.best, self.prefix)
-        if name == LAST_WORTH and self.before is not None and self._try(name, *self.before):
-            self.prefix, worth = self.before[1], True
-        return worth
+        self._try(name, self.best, self.prefix)
+        if name == COSTLY[-1] and self.before is not None:
+            self._try(name, *self.before)
 
-    def _try(self, name: str, base: Candidate, prefix: str) -> bool:
+    def _try(self, name: str, base: Candidate, prefix: str) -> None:
         found = replace(base, plan=self.shop.plan(name, base.graph, base.ranges))
         # Once it is paid for, any gain is kept: GPTQ's codes behind coarse activations gain little, and are no worse.
-        return self._offer(f"{name}{prefix}", found, enough=1.0, trusted=name in COSTLY)
+        self._offer(f"{name}{prefix}", found, enough=1.0, trusted=name in COSTLY)
 
     def _offer(self, name: str, found: Candidate, enough: float = WORTH, *, trusted: bool = False) -> bool:
-        """Whether it is worth going on from; kept where the distance falls to ``enough`` of the best so far.
+        """Whether it is kept: where the distance falls to ``enough`` of the best so far.
 
         What is trusted is kept in place of what is not unless the samples show that it is farther.
         """
         distance, before = self.shop.distance(found, True), self.distance
         self.trials.append(_trial(name, distance))
         second = trusted and not self.trusted and not distance.shown_above(before)
-        if distance.soft < enough * before.soft or second:
-            if distance.soft > before.soft:
-                self.preferred = f"{name} is kept before {self.kept}, whose lead is within chance"
-            self.best, self.distance, self.kept, self.trusted = found, distance, name, trusted
-        return distance.soft <= WORTH * before.soft
+        if not (distance.soft < enough * before.soft or second):
+            return False
+        if distance.soft > before.soft:
+            self.preferred = f"{name} is kept before {self.kept}, whose lead is within chance"
+        self.best, self.distance, self.kept, self.trusted = found, distance, name, trusted
+        return True
 
 
 def _trial(name: str, distance: Distance) -> Trial:
