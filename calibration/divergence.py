@@ -91,16 +91,16 @@ def distance(
     """
     found = _outputs(Simulation(graph, plan).enable(weights=weights), samples)
     hard = soft = torch.zeros(())
+    counts = [len(batch[0]) for batch in reference]
     for position in range(len(reference[0])):
-        real = torch.cat([batch[position] for batch in reference]).double()
-        quantized = torch.cat([batch[position] for batch in found]).double()
+        real, quantized = (_joined([batch[position] for batch in side], counts) for side in (reference, found))
         task = guess_task(samples[0][0].numpy(), (real[: len(samples[0][0])].numpy(),))
         if task == "values" or is_distribution(real.numpy()):
             plain = softened = _squared_error(real, quantized)
         else:
             t, plain = softening(task), _kl(real, quantized)
             softened = plain if t == 1 else t * t * _kl(real / t, quantized / t)
-        hard, soft = hard + plain, soft + softened
+        hard, soft = hard + _of_samples(plain, sum(counts)), soft + _of_samples(softened, sum(counts))
     return Distance(_mean(hard.tolist()), tuple(soft.tolist()))
 
 
@@ -109,16 +109,29 @@ def _mean(each: Sequence[float]) -> float:
     return math.inf if math.isnan(mean) else mean
 
 
+def _joined(batches: Sequence[torch.Tensor], counts: Sequence[int]) -> torch.Tensor:
+    """All batches, samples first: in a recurrent model's state, (layers, samples, numbers), they are another axis."""
+    axes = range(batches[0].ndim)
+    fits = (a for a in axes if all(t.shape[a] == count for t, count in zip(batches, counts, strict=True)))
+    axis = next(fits, 0)
+    return torch.cat([batch.movedim(axis, 0) for batch in batches]).double()
+
+
+def _of_samples(error: torch.Tensor, count: int) -> torch.Tensor:
+    """The mean of each sample's numbers; of all where an output has no axis of samples."""
+    if error.numel() % count:
+        return error.mean().expand(count)
+    return error.reshape(count, -1).mean(1)
+
+
 def _kl(real: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
-    """Of each sample, the mean over its positions."""
     log_p, log_q = functional.log_softmax(real, -1), functional.log_softmax(quantized, -1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1).reshape(len(real), -1).mean(1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def _squared_error(real: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
-    """Of each sample, relative to the variance over all."""
     spread = (real - real.mean(0)).pow(2).mean().clamp(min=1e-12)
-    return (real - quantized).pow(2).reshape(len(real), -1).mean(1) / spread
+    return (real - quantized).pow(2) / spread
 
 
 @torch.no_grad()

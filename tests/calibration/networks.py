@@ -15,15 +15,18 @@ from edgeq.plan.rules import Request, decide
 
 
 def build(
-    nodes: Sequence[onnx.NodeProto], input_shape: Sequence[int | str], constants: Mapping[str, np.ndarray]
+    nodes: Sequence[onnx.NodeProto],
+    input_shape: Sequence[int | str],
+    constants: Mapping[str, np.ndarray],
+    outputs: Sequence[str] = (),
 ) -> Graph:
-    """A graph with the input ``x`` and, as output, what the last node makes."""
+    """A graph with the input ``x`` and, as output, what the last node makes or what is named."""
     model = helper.make_model(
         helper.make_graph(
             list(nodes),
             "test",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(input_shape))],
-            [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs or nodes[-1].output[:1]],
             [numpy_helper.from_array(array, name) for name, array in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", 18)],

@@ -51,6 +51,30 @@ def test_values_are_compared_by_their_squared_error_alone() -> None:
     assert told.divergence == told.soft == pytest.approx(error, rel=1e-9)
 
 
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_state_whose_first_axis_is_none_of_samples_counts_as_the_output_does(layers: int) -> None:
+    rng = np.random.default_rng(3)
+    weights = {
+        "w": 1e-3 * rng.normal(size=(8, 4)).astype(np.float32),
+        "v": rng.normal(size=(layers, 1, 4)).astype(np.float32),
+    }
+    graph = build(
+        [helper.make_node("Gemm", ["x", "w"], ["y"], "gemm"), helper.make_node("Mul", ["y", "v"], ["state"], "scale")],
+        ["batch", 8], weights, ["y", "state"],
+    )  # fmt: skip
+    x = torch.from_numpy(rng.normal(size=(5, 8)).astype(np.float32))
+    asked = skeleton(graph, "w3a8")
+    plan = nearest(graph, asked, observe(to_torch(graph), [(x,)], asked))
+    batches = [(part,) for part in x.split(3)]
+    told = distance(graph, plan, batches, float_outputs(graph, batches))
+    assert len(told.each) == 5
+    with torch.no_grad():
+        real, found = ([z.double().numpy() for z in run(x)] for run in (to_torch(graph), Simulation(graph, plan)))
+    state = ((real[1] - found[1]) ** 2).mean() / ((real[1] - real[1].mean(1, keepdims=True)) ** 2).mean()
+    output = ((real[0] - found[0]) ** 2).mean() / ((real[0] - real[0].mean(0)) ** 2).mean()
+    assert told.soft == told.divergence == pytest.approx(state + output, rel=1e-9)
+
+
 def test_what_lies_farther_is_shown_by_enough_samples_that_agree() -> None:
     rng = np.random.default_rng(0)
     near = rng.uniform(0.1, 0.3, 100)
