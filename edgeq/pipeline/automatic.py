@@ -6,8 +6,9 @@ is left to gain is told by the divergence; which of two plans is the better one,
 a higher temperature (``edgeq.task``), which a hundred samples tell more surely. Where
 the activations have most of the loss their ranges are chosen anew. On fine activations no rounding of weights gets far
 below what they cost alone: where they have nearly all of the loss the search ends, unless a method has come below that
-cost, which shows that part of it can be given back. Coarse ones also shift what the layers after them see, and that
-other methods can give back.
+cost, which shows that part of it can be given back, or much is left: second-order rounding, whose targets make up for
+the errors before a layer, may give it back (in a recurrent model it does). Coarse ones also shift what the layers after
+them see, and that other methods can give back.
 Otherwise, in order of cost: equalization, absorption, bias correction, statistics, GPTQ, GPTQ with variances. Block
 reconstruction is not tried: it takes longer than all others together, and while it was tried it was kept in two of the
 sixty cells of ``benchmarks/peers.py``, where the test set shows no gain.
@@ -28,6 +29,8 @@ from edgeq.task import SOFT
 
 #: A divergence (nats, or relative squared error) so small that no method is worth its time.
 GOOD = 0.005
+#: Up to here what the activations cost is left as it is.
+SMALL = 0.02
 #: Nearer than this factor to what the activations cost alone, better rounding of weights has nothing left to bring.
 NEAR = 1.15
 #: What lowers the loss to this part is worth its time.
@@ -175,10 +178,10 @@ class _Search:
     def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring.
 
-        What is below what the activations cost alone shows that part of that can be given back, as second-order
-        rounding, whose targets make up for the errors before a layer, may too.
+        What is below what the activations cost alone shows that part of that can be given back.
         """
-        return self.fine() and self.alone <= self.distance.soft <= NEAR * self.alone
+        nearly_all = self.alone <= self.distance.soft <= NEAR * self.alone
+        return self.fine() and self.distance.divergence <= SMALL and nearly_all
 
     def fine(self) -> bool:
         """Whether no activation is coarse."""

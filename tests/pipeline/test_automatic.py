@@ -92,12 +92,26 @@ def test_it_goes_on_while_it_is_worth_it() -> None:
 
 
 def test_it_ends_where_only_the_activations_cost() -> None:
-    best, story = found({"nearest": 1.0, "bias": 0.11, "nearest/Mse": 1.0}, 0.1)
+    best, story = found({"nearest": 0.1, "bias": 0.011, "nearest/Mse": 0.1}, 0.01)
     assert best.plan.method == "bias"
     assert [trial.method for trial in story.trials][-1] == "bias"
-    assert story.activations == 0.1
+    assert story.activations == 0.01
     assert "activations" in story.reason
-    assert "activations alone 0.1" in str(story)
+    assert "activations alone 0.01" in str(story)
+
+
+def test_where_much_is_left_second_order_rounding_may_give_back_what_the_activations_cost() -> None:
+    # Of the voice detector at w3a8, whose state carries what every step shifts.
+    losses = {
+        "nearest": 1.3,
+        "nearest/Mse": 1.3,
+        "bias": 0.176,
+        "statistics": 0.076,
+        "gptq": 0.01,
+        "gptq+variance": 0.008,
+    }
+    _, story = found(losses, 0.167)
+    assert kept(story) == ["gptq+variance"]
 
 
 def test_it_goes_on_where_a_method_gave_back_what_the_activations_cost() -> None:
@@ -148,11 +162,11 @@ def test_the_softened_divergence_chooses_and_the_plain_one_ends_the_search() -> 
 
 
 def test_ranges_are_chosen_anew_where_the_activations_cost_most() -> None:
-    losses = {"nearest": 1.0, "nearest/Mse": 0.5, "bias/Mse": 0.42}
-    best, story = found(losses, 0.8)
+    losses = {"nearest": 0.04, "nearest/Mse": 0.02, "bias/Mse": 0.0168}
+    best, story = found(losses, 0.032)
     assert best.ranges is OTHER
     assert kept(story) == ["bias on Mse ranges"]
-    assert story.activations == 0.4
+    assert story.activations == 0.016
 
 
 @pytest.mark.parametrize("loss", [0.2, 0.99])
