@@ -143,6 +143,11 @@ def merge(key: str, row: dict[str, Any]) -> None:
     results = json.loads(file.read_text()) if file.exists() else {}
     results[key] = row
     file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    (RESULTS / "recovery_peers.md").write_text(table(results), encoding="utf-8")
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
     lines = [
         "| model and bits (first and last layer 8), CPU time, tool | start | trained | steps | CPU s |",
         "|---|---|---|---|---|",
@@ -152,7 +157,7 @@ def merge(key: str, row: dict[str, Any]) -> None:
             lines.append(f"| {name} | failed: {r['failed']} | | | |")
         else:
             lines.append(f"| {name} | {r['before']:.2f} | {r['after']:.2f} | {r['steps']} | {r['CPU s']:.0f} |")
-    (RESULTS / "recovery_peers.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
