@@ -39,7 +39,7 @@ WORTH = 0.95
 MOSTLY = 0.5
 #: Activations of so many bits and more are fine.
 FINE = 8
-#: What is tried after round to nearest, in order of cost; those from the third on take a second or more.
+#: What is tried after round to nearest, in order of cost; the codes of the costly ones are trusted more.
 CHEAP = ("bias", "statistics")
 COSTLY = ("gptq", "gptq+variance")
 
@@ -127,7 +127,7 @@ def search(shop: Workshop, graph: Graph, ranges: Ranges) -> tuple[Candidate, Sto
         reason = _first_reason(run)
     trials = tuple(replace(trial, kept=trial.method == run.kept) for trial in run.trials)
     alone = None if run.activations is None else run.activations.divergence
-    return run.best, Story(trials, alone, "; ".join(filter(None, (reason, run.preferred))))
+    return run.best, Story(trials, alone, "; ".join(filter(None, (reason, run.preferred()))))
 
 
 def _first_reason(run: "_Search") -> str:
@@ -152,8 +152,9 @@ class _Search:
         self.trials = [_trial("nearest", self.distance)]
         self.activations: Distance | None = None
         self.prefix = ""
-        # Whether the best has codes of second-order rounding, and a word where it is not the nearest of all.
-        self.trusted, self.preferred = False, ""
+        # Whether the best has codes of second-order rounding, and what it replaced though that was nearer.
+        self.trusted = False
+        self.passed_over: Trial | None = None
         # What was built on before the weights were equalized, and its prefix.
         self.before: tuple[Candidate, str] | None = None
 
@@ -174,6 +175,13 @@ class _Search:
         return (
             "what is left comes from the activations, not from the weights' rounding" if self.only_activations() else ""
         )
+
+    def preferred(self) -> str:
+        """What is said where the nearest plan is not the one that is kept; or ""."""
+        other = self.passed_over
+        if other is None or other.soft is None or other.soft >= self.distance.soft:
+            return ""
+        return f"{self.kept} is kept before {other.method}, whose lead is within chance"
 
     def only_activations(self) -> bool:
         """Whether better rounding of weights has nothing left to bring.
@@ -245,7 +253,7 @@ class _Search:
         if not (distance.soft < enough * before.soft or second):
             return False
         if distance.soft > before.soft:
-            self.preferred = f"{name} is kept before {self.kept}, whose lead is within chance"
+            self.passed_over = _trial(self.kept, before)
         self.best, self.distance, self.kept, self.trusted = found, distance, name, trusted
         return True
 

@@ -129,6 +129,9 @@ def test_second_order_rounding_is_kept_unless_samples_show_that_it_is_farther() 
     _, story = found(losses, 0.1, bits=4, noise=0.5)
     assert kept(story) == ["gptq"]
     assert story.reason.endswith("; gptq is kept before statistics, whose lead is within chance")
+    _, story = found(losses | {"gptq+variance": 0.93}, 0.1, bits=4, noise=0.5)
+    assert kept(story) == ["gptq+variance"]
+    assert "chance" not in story.reason, "it is the nearest of all"
     _, story = found(losses, 0.1, bits=4, noise=0.001)
     assert kept(story) == ["statistics"]
     assert "chance" not in story.reason
